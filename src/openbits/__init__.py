@@ -1,0 +1,1 @@
+"""The background transfer service for Linux: jobs, tokens and the clients that use them."""

@@ -1,0 +1,148 @@
+"""The varlink interface `io.openbits.Service` in types: what crosses the socket between a client and the manager.
+
+Enumerations travel as the lower-case names of `core.enums`, flags as integers, instants as seconds since the epoch,
+job ids as canonical UUID text. The methods are listed in docs/api.md; `service.interface` implements them. Every failure is the one varlink error `io.openbits.Service.Failed` (`Failure`).
+"""
+
+from typing import NotRequired, TypedDict
+
+INTERFACE = "io.openbits.Service"
+FAILED = f"{INTERFACE}.Failed"
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""A longer message in either direction closes the connection (identity.md S10)."""
+
+
+class Failure(TypedDict):
+    """Parameters of the error Failed: the HRESULT as unsigned number, its symbol and a text with the next step."""
+
+    hresult: int
+    symbol: str
+    message: str
+
+
+class ErrorInfo(TypedDict):
+    """The error object of a job (IBackgroundCopyError)."""
+
+    hresult: int
+    symbol: str
+    context: str
+    message: str
+    identity: str
+    subject: str
+    file_index: int | None
+    protocol: str | None
+    at: float
+
+
+class WaitingInfo(TypedDict):
+    """Why a job does not move: reason, since when, what happens next and when, what the user can do."""
+
+    reason: str
+    since: float
+    next: str
+    next_at: float | None
+    hint: str
+
+
+class PropertyValues(TypedDict, total=False):
+    """Values of the property registry by name; enumerations as in the module head."""
+
+    display_name: str
+    description: str
+    priority: str
+    notify_flags: int
+    minimum_retry_delay_seconds: int
+    no_progress_timeout_seconds: int
+    auto_complete: bool
+
+
+class FileInfo(TypedDict):
+    """One file of a job."""
+
+    remote_name: str
+    local_name: str
+    bytes_total: int | None
+    bytes_transferred: int
+    is_transferred: bool
+    is_published: bool
+    temporary_name: str | None
+    note: str
+
+
+class JobInfo(TypedDict):
+    """A job as its owner sees it."""
+
+    job_id: str
+    type: str
+    state: str
+    state_since: float
+    properties: PropertyValues
+    owner_uid: int
+    owner_name: str
+    owner_sid: str
+    bytes_total: int | None
+    bytes_transferred: int
+    files_total: int
+    files_transferred: int
+    created_at: float
+    modified_at: float
+    transferred_at: float | None
+    error: ErrorInfo | None
+    error_count: int
+    phase: str
+    """What the transfer does at this moment, in words ("connecting to host:443, TLS handshake"); empty when idle."""
+    waiting: WaitingInfo | None
+    helper_token_flags: int
+    helper_sid: str | None
+    helper_name: str | None
+
+
+class FileToAdd(TypedDict):
+    """One pair of AddFiles: remote name first, absolute local path."""
+
+    remote_name: str
+    local_name: str
+
+
+class EventInfo(TypedDict):
+    """One entry of the event stream. `seq` grows by one from event to event of the whole service; a subscriber sees
+    those of the jobs it may see. `kind`: subscribed (always the first; carries `subscriber`), created, files-added,
+    changed (a property), state, progress (not stored, seq repeats the last stored one), file-transferred, token,
+    removed, notice (JobTransferred or JobError to deliver: answer with AcknowledgeNotice), overflow (the stream was
+    too slow: read the state anew).
+    """
+
+    seq: int
+    at: float
+    kind: str
+    job_id: str
+    job: NotRequired[JobInfo | None]
+    file_index: NotRequired[int | None]
+    notice: NotRequired[str | None]
+    notice_seq: NotRequired[int | None]
+    subscriber: NotRequired[str | None]
+
+
+class TokenInfo(TypedDict):
+    """What a token proves."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+    name: str
+    sid: str
+    level: int
+
+
+class ServiceInfo(TypedDict):
+    """Who answers: the machine's service or one user's own, and whom it serves."""
+
+    version: str
+    mode: str
+    """machine | user"""
+    uid: int
+    """uid of the spawner: 0 for the machine's service."""
+    caller_uid: int
+    caller_name: str
+    process_ids: dict[str, int]

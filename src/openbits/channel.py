@@ -1,0 +1,87 @@
+"""Messages between the processes of the service: one JSON object per SEQPACKET datagram, with descriptors.
+
+Standard library only: the spawner, which runs as root, reads its control messages with it. A datagram arrives whole
+or not at all, so there is no framing to get wrong; the kernel's socket buffer bounds its size. What each pair of
+processes says to each other is listed in docs/processes.md.
+"""
+
+import array
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+MESSAGE_BYTES = 64 * 1024
+"""Longest datagram either side sends; a longer one is a broken peer."""
+
+MAX_DESCRIPTORS = 4
+
+Message = dict[str, Any]
+
+
+class ChannelClosedError(ConnectionError):
+    """The peer process is gone, or broke the protocol and is treated as gone."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """A connected pair of message sockets, close-on-exec."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
+    """Send one message; the descriptors stay open on this side.
+
+    Raises ChannelClosedError if the peer is gone, BlockingIOError if a non-blocking channel is full.
+    """
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > MESSAGE_BYTES:
+        raise ValueError(f"message of {len(data)} bytes exceeds the channel limit of {MESSAGE_BYTES}")
+    ancillary = []
+    if descriptors:
+        ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors)))
+    try:
+        channel.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
+        raise ChannelClosedError("the peer process has ended") from error
+
+
+def receive(channel: socket.socket) -> tuple[Message, list[int]]:
+    """Receive one message and the descriptors that came with it, which then belong to the caller.
+
+    Raises ChannelClosedError at end of file and on anything that is not one whole JSON object with at most
+    MAX_DESCRIPTORS descriptors; BlockingIOError if a non-blocking channel has nothing.
+    """
+    space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+    try:
+        data, ancillary, flags, _ = channel.recvmsg(MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError as error:
+        raise ChannelClosedError("the peer process has ended") from error
+    descriptors = _descriptors(ancillary)
+    if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        close_all(descriptors)
+        raise ChannelClosedError("the peer process has ended" if not data else "truncated message")
+    try:
+        message = json.loads(data)
+        if not isinstance(message, dict):
+            raise TypeError("not an object")
+    except (ValueError, TypeError, RecursionError) as error:
+        close_all(descriptors)
+        raise ChannelClosedError(f"malformed message: {error}") from error
+    return message, descriptors
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close descriptors that nobody wants; closed ones are not an error."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)

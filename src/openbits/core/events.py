@@ -1,0 +1,255 @@
+"""What can happen to a job (requests and events) and what then has to be done (effects).
+
+Requests are imperatives and come from a caller; events are past participles and come from workers, brokers, timers
+and the spawner. `lifecycle.step` takes either and returns effects, which the manager carries out after the commit.
+"""
+
+from dataclasses import dataclass
+
+from openbits.core.enums import TokenFlags
+from openbits.core.model import File, JobError, Temporary, Validators
+from openbits.core.properties import Properties
+
+
+class Event:
+    """Base of requests and events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddFiles(Event):
+    """AddFile, AddFileSet: the files are checked and resolved; all or nothing."""
+
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetProperties(Event):
+    """Any setter: the new values of all properties."""
+
+    properties: Properties
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetHelperTokenFlags(Event):
+    """IBitsTokenOptions.SetHelperTokenFlags."""
+
+    flags: TokenFlags
+
+
+@dataclass(frozen=True, slots=True)
+class HelperTokenSet(Event):
+    """SetHelperToken or ClearHelperToken happened; `is_set` tells which. The token itself is never persisted."""
+
+    is_set: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend(Event):
+    """Stop at once; partial data and checkpoint stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(Event):
+    """Make the job runnable again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Event):
+    """Give the job up and remove its temporaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complete(Event):
+    """Publish what is transferred and end the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotGranted(Event):
+    """The scheduler lets the job run (T4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRevoked(Event):
+    """Slice over, preempted, owner logged off, request must restart (T9)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporaryCreated(Event):
+    """The broker made a (new) temporary file; progress of the file starts at 0."""
+
+    epoch: int
+    file_index: int
+    temporary: Temporary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected(Event):
+    """Connection up and first response accepted (T5); what the response told about the file."""
+
+    epoch: int
+    file_index: int
+    validators: Validators
+    size_bytes: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed(Event):
+    """So many bytes of the file are on the disk now."""
+
+    epoch: int
+    file_index: int
+    transferred_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRestarted(Event):
+    """The remote file changed or cannot be resumed: the file begins again at 0 (jobs.md §9.3)."""
+
+    epoch: int
+    file_index: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTransferred(Event):
+    """All bytes of the file are on the disk."""
+
+    epoch: int
+    file_index: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed(Event):
+    """The attempt ended with an error; its class decides between T7, T8 and T12."""
+
+    epoch: int
+    error: JobError
+    spread: float = 0.0
+    """Random part of the retry delay, 0 to 0.1 (OPEN-08); passed in because nothing here is random."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue(Event):
+    """The retry timer ran out, or the blocking condition ended, or a network arrived (T13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoProgressExpired(Event):
+    """The no-progress timeout ran out (T14)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked(Event):
+    """A condition forbids transfers now (T12): network lost, policy, cost, volume, power. Never counted as an error."""
+
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTimeExceeded(Event):
+    """Accumulated transfer time went past the maximum download time (T17)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLost(Event):
+    """The helper token is gone, or needed and absent (T18)."""
+
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedRangesFilled(Event):
+    """On-demand job: everything asked for is here, the file is not complete (T11)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationRefused(Event):
+    """SetValidationState(FALSE) on a file from the origin (T19) or from a peer (T20)."""
+
+    file_index: int
+    is_from_peer: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateDeclined(Event):
+    """The certificate callback declined or is missing (T21)."""
+
+    epoch: int
+    error: JobError
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class InactivityExpired(Event):
+    """Nobody touched the job for the inactivity timeout (T23)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRestarted(Event):
+    """The service loaded the job from the store (T25)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePublished(Event):
+    """The broker renamed one file to its final name, or found that it had done so before."""
+
+    file_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishingEnded(Event):
+    """Complete has done all it could: None, or the error of the rename that failed (jobs.md §8.4)."""
+
+    error: JobError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporariesRemoved(Event):
+    """The temporaries of these files are gone (of a final job: tombstones of the others stay)."""
+
+    file_indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeDelivered(Event):
+    """The subscriber took the pending notice with this number."""
+
+    notice_seq: int
+
+
+class Effect:
+    """Base of effects; each is carried out after the commit of the step that returned it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTransfer(Effect):
+    """Let broker and worker move this file, as the attempt `epoch`."""
+
+    file_index: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopTransfer(Effect):
+    """End whatever workers do for the job now."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFiles(Effect):
+    """Rename every transferred file, report each as FilePublished, then PublishingEnded."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTemporaries(Effect):
+    """Remove the temporaries of these files through their identities, then TemporariesRemoved."""
+
+    file_indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notify(Effect):
+    """A terminal notice is pending: deliver it."""
+
+    notice_seq: int
