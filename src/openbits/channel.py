@@ -64,11 +64,12 @@ def receive(channel: socket.socket) -> tuple[Message, list[int]]:
         raise ChannelClosedError("the peer process has ended" if not data else "truncated message")
     try:
         message = json.loads(data)
-        if not isinstance(message, dict):
-            raise TypeError("not an object")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         close_all(descriptors)
         raise ChannelClosedError(f"malformed message: {error}") from error
+    if not isinstance(message, dict):
+        close_all(descriptors)
+        raise ChannelClosedError("malformed message: not an object")
     return message, descriptors
 
 

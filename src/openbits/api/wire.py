@@ -1,10 +1,11 @@
 """The varlink interface `io.openbits.Service` in types: what crosses the socket between a client and the manager.
 
 Enumerations travel as the lower-case names of `core.enums`, flags as integers, instants as seconds since the epoch,
-job ids as canonical UUID text. The methods are listed in docs/api.md; `service.interface` implements them. Every failure is the one varlink error `io.openbits.Service.Failed` (`Failure`).
+job ids as canonical UUID text. The methods are listed in docs/api.md; `service.interface` implements them. Every
+failure is the one varlink error `io.openbits.Service.Failed` (`Failure`).
 """
 
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 INTERFACE = "io.openbits.Service"
 FAILED = f"{INTERFACE}.Failed"
@@ -105,23 +106,30 @@ class FileToAdd(TypedDict):
     local_name: str
 
 
-class EventInfo(TypedDict):
-    """One entry of the event stream. `seq` grows by one from event to event of the whole service; a subscriber sees
-    those of the jobs it may see. `kind`: subscribed (always the first; carries `subscriber`), created, files-added,
-    changed (a property), state, progress (not stored, seq repeats the last stored one), file-transferred, token,
-    removed, notice (JobTransferred or JobError to deliver: answer with AcknowledgeNotice), overflow (the stream was
-    too slow: read the state anew).
-    """
+class EventHead(TypedDict):
+    """What every entry of the event stream has."""
 
     seq: int
     at: float
     kind: str
     job_id: str
-    job: NotRequired[JobInfo | None]
-    file_index: NotRequired[int | None]
-    notice: NotRequired[str | None]
-    notice_seq: NotRequired[int | None]
-    subscriber: NotRequired[str | None]
+
+
+class EventInfo(EventHead, total=False):
+    """One entry of the event stream.
+
+    `seq` grows by one from event to event of the whole service; a subscriber sees those of the jobs it may see. `kind`:
+    subscribed (always the first; carries `subscriber`), created, files-added, changed (a property), state, progress (not
+    stored; seq repeats the last one), file-transferred, token, removed, notice (JobTransferred or JobError to
+    deliver: answer with AcknowledgeNotice), overflow (the stream was too slow: read the state anew), ended (the service
+    stops).
+    """
+
+    job: JobInfo | None
+    file_index: int | None
+    notice: str | None
+    notice_seq: int | None
+    subscriber: str | None
 
 
 class TokenInfo(TypedDict):

@@ -96,6 +96,24 @@ class Level(enum.IntEnum):
     DELEGATE = 4
 
 
+class Verb(enum.Enum):
+    """What a caller wants to do; `access.RULES` says who may."""
+
+    CREATE_JOB = enum.auto()
+    LOG_ON = enum.auto()
+    LIST_OWN = enum.auto()
+    LIST_ALL = enum.auto()
+    OPEN_JOB = enum.auto()
+    READ = enum.auto()
+    CHANGE = enum.auto()
+    """Every setter without a rule of its own, adding files, suspend, resume, cancel, complete."""
+    SET_CREDENTIALS = enum.auto()
+    """Credentials, client certificate, custom headers (identity.md A13)."""
+    SET_HELPER_TOKEN = enum.auto()
+    """Every method of IBitsTokenOptions; `access.check_set_helper_token` adds the rules about the helper."""
+    TAKE_OWNERSHIP = enum.auto()
+
+
 class Notice(enum.Enum):
     """A terminal event that somebody has yet to be told (jobs.md §12.1)."""
 

@@ -7,7 +7,7 @@ and the spawner. `lifecycle.step` takes either and returns effects, which the ma
 from dataclasses import dataclass
 
 from openbits.core.enums import TokenFlags
-from openbits.core.model import File, JobError, Temporary, Validators
+from openbits.core.model import File, JobError, Leftover, Temporary, Validators
 from openbits.core.properties import Properties
 
 
@@ -207,9 +207,10 @@ class PublishingEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemporariesRemoved(Event):
-    """The temporaries of these files are gone (of a final job: tombstones of the others stay)."""
+    """The temporaries of these files and these leftovers are gone (of a final job: tombstones of the others stay)."""
 
     file_indexes: tuple[int, ...]
+    leftovers: tuple[Leftover, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,14 @@ class File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A temporary file that the job does not use any more and whose maker was not there to remove it."""
+
+    directory: Directory
+    temporary: Temporary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobError:
     """The error object of a job (jobs.md §3.6): what failed, for whom, on what, and what the other side said."""
 
@@ -132,6 +140,7 @@ class Job:
     """How long the no-progress clock had run before `stalled_since`."""
     stalled_since: float | None = None
     """Boot clock; None while the no-progress clock stands."""
+    leftovers: tuple[Leftover, ...] = ()
     pending_notice: Notice | None = None
     notice_seq: int = 0
 

@@ -1,0 +1,130 @@
+"""The life of a job: `step(job, event, now)` gives the next version of the job and the effects to carry out.
+
+Pure: no clock, no random, no I/O. The rules that hold:
+
+* the state changes in `moves.enter` alone, and only along a row of `transitions.TRANSITIONS`;
+* news carries the epoch of its attempt; late news (older epoch, or the job is not active any more) is dropped;
+* a condition (timer, network, token) that means nothing in the present state is dropped;
+* a request that the state forbids raises BitsError; what cannot happen at all raises InvariantBrokenError;
+* effects that follow from the state alone are added in `step`, not by the handlers: StopTransfer (always the first)
+  when a job stops being active, Notify on entry into ERROR and TRANSFERRED, RemoveTemporaries at the end; the last two
+  come again after a restart of the service, which may have cut them off;
+* a job that is being completed is in SUSPENDED, ERROR or TRANSFERRED: Complete stops the transfer first. Until
+  PublishingEnded it refuses every request; another Complete joins the first.
+
+Handlers are in `requests` (what clients ask for) and `news` (everything else), what they share in `moves`.
+"""
+
+from dataclasses import replace
+
+from openbits.core import codes, events, news, requests, scheduler, transitions
+from openbits.core.enums import JobState, JobType
+from openbits.core.events import Effect, Event
+from openbits.core.model import Identity, Job, JobId, Now
+from openbits.core.moves import InvariantBrokenError as InvariantBrokenError  # noqa: PLC0414  # passed on
+from openbits.core.moves import Result
+from openbits.core.properties import Properties
+
+HANDLERS = {**requests.HANDLERS, **news.HANDLERS}
+
+
+def new_job(
+    *,
+    job_id: JobId,
+    owner: Identity,
+    now: Now,
+    display_name: str,
+    type: JobType = JobType.DOWNLOAD,  # noqa: A002  # the name of the field
+    umask: int = 0o022,
+) -> Job:
+    """CreateJob (T1): SUSPENDED, without files, all properties at their defaults."""
+    return Job(
+        job_id=job_id,
+        type=type,
+        properties=Properties(display_name=display_name),
+        owner=owner,
+        umask=umask,
+        created_at=now.wall,
+        modified_at=now.wall,
+        state_since=now.wall,
+    )
+
+
+def step(job: Job, event: Event, now: Now) -> Result:
+    """Let `event` happen to `job`: the next version of it, and what has to be done after that was committed.
+
+    Raises BitsError for a request that is refused (jobs.md §3.3) and InvariantBrokenError for an impossible event.
+    Whatever means nothing any more gives the same job and no effect.
+    """
+    kind = type(event)
+    handler = HANDLERS.get(kind)
+    if handler is None:
+        raise InvariantBrokenError(f"{kind.__name__} is no event of a job")
+    if kind in requests.HANDLERS:
+        requests.refuse_unless_allowed(job, kind)
+    elif news.is_meaningless(job, event):
+        return job, []
+    after, effects = handler(job, event, now)
+    is_moved = after.state is not job.state
+    if is_moved and (job.state, kind, after.state) not in transitions.LEGAL:
+        raise InvariantBrokenError(f"no transition {job.state.name} to {after.state.name} by {kind.__name__}")
+    if is_moved or kind in requests.HANDLERS or after.files is not job.files:
+        after = replace(after, modified_at=now.wall)
+    return after, [*_before(job, after), *effects, *_afterwards(job, after, is_restart=kind is events.ServiceRestarted)]
+
+
+def _before(job: Job, after: Job) -> list[Effect]:
+    return [events.StopTransfer()] if job.state.is_active and not after.state.is_active else []
+
+
+def _afterwards(job: Job, after: Job, *, is_restart: bool) -> list[Effect]:
+    effects: list[Effect] = []
+    if after.notice_seq != job.notice_seq or (is_restart and after.pending_notice is not None):
+        effects.append(events.Notify(after.notice_seq))
+    if (after.state is not job.state or is_restart) and after.state.is_final and not is_forgotten(after):
+        effects.append(events.RemoveTemporaries(removable(after)))
+    return effects
+
+
+def check_not_final(job: Job) -> None:
+    """Refuse what every request refuses, for those who act before they step: the job is final or being completed.
+
+    Raises BitsError BG_E_INVALID_STATE.
+    """
+    requests.refuse_unless_allowed(job, events.SetProperties)
+
+
+def removable(job: Job) -> tuple[int, ...]:
+    """Indexes of the files whose temporaries are of no use any more: those that a final job still has."""
+    if not job.state.is_final:
+        return ()
+    return tuple(index for index, file in enumerate(job.files) if file.temporary is not None)
+
+
+def is_forgotten(job: Job) -> bool:
+    """Nothing is left to do for the job: its row may go. Until then a final job is a tombstone."""
+    return job.state.is_final and not removable(job) and not job.leftovers
+
+
+def complete_result(job: Job) -> int:
+    """What a successful Complete returns (jobs.md §8.4): BG_S_PARTIAL_COMPLETE if any file was not transferred."""
+    return codes.S_OK if job.current_file is None else codes.BG_S_PARTIAL_COMPLETE
+
+
+def next_timer(job: Job) -> float | None:
+    """Boot-clock time at which `timer_event` has something to say; None if no timer runs."""
+    if job.state is not JobState.TRANSIENT_ERROR:
+        return None
+    due = [at for at in (job.retry_at, scheduler.gives_up_at(job)) if at is not None]
+    return min(due, default=None)
+
+
+def timer_event(job: Job, now: Now) -> Event | None:
+    """The event of the timer that has run out: giving up (T14) goes before trying again (T13)."""
+    due_at = next_timer(job)
+    if due_at is None or due_at > now.boot:
+        return None
+    gives_up_at = scheduler.gives_up_at(job)
+    if gives_up_at is not None and gives_up_at <= now.boot:
+        return events.NoProgressExpired()
+    return events.RetryDue()

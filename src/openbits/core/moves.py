@@ -1,0 +1,150 @@
+"""What the steps of a job are made of: changes that several events share.
+
+`enter` is the one place where a state changes. This is no interface; `lifecycle.step` is.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from openbits.core import codes, events, scheduler, transitions
+from openbits.core.codes import CodeClass
+from openbits.core.enums import ErrorContext, JobState, Notice
+from openbits.core.events import Effect
+from openbits.core.model import File, Job, JobError, Now, Validators
+from openbits.core.wording import label, name_of, public_url
+
+Result = tuple[Job, list[Effect]]
+"""The next version of the job, and what has to be done after it was committed."""
+
+Handler = Callable[[Job, Any, Now], Result]
+
+NOTICE_OF = {JobState.ERROR: Notice.ERROR, JobState.TRANSFERRED: Notice.TRANSFERRED}
+"""The states on whose entry somebody has to be told (jobs.md §12.1)."""
+
+
+class InvariantBrokenError(AssertionError):
+    """Something happened that cannot happen: a defect of the manager, not of a client or a server."""
+
+
+def enter(job: Job, state: JobState, now: Now) -> Job:
+    """Change the state and every field that depends on it."""
+    is_clock_alive = state in transitions.RUNNABLE
+    stalled_since = running_clock(job, now) if job.stalled_since is None else job.stalled_since
+    transferred_at = None if state in {JobState.QUEUED, JobState.SUSPENDED} else job.transferred_at
+    return replace(
+        job,
+        state=state,
+        state_since=now.wall,
+        error=None if state is JobState.TRANSFERRING else job.error,
+        retry_at=None,
+        retry_by_event=False,
+        stalled_seconds=job.stalled_seconds if is_clock_alive else 0.0,
+        stalled_since=stalled_since if is_clock_alive else None,
+        transferred_at=now.wall if state is JobState.TRANSFERRED else transferred_at,
+        pending_notice=NOTICE_OF.get(state),
+        notice_seq=job.notice_seq + (state in NOTICE_OF),
+    )
+
+
+def running_clock(job: Job, now: Now) -> float | None:
+    """Start of the no-progress clock of a job that was stopped while it ran: goes on with what it had (OPEN-07)."""
+    return now.boot if job.stalled_seconds > 0 else None
+
+
+def stalled_for(job: Job, now: Now) -> float:
+    """Seconds that the no-progress clock has run, before and since `stalled_since`."""
+    return job.stalled_seconds + (now.boot - job.stalled_since if job.stalled_since is not None else 0.0)
+
+
+def with_progress(job: Job) -> Job:
+    """Bytes moved: failures are not consecutive any more, and the no-progress clock is set back."""
+    return replace(job, attempt=0, stalled_seconds=0.0, stalled_since=None)
+
+
+def with_file(job: Job, index: int, **changes: Any) -> Job:
+    """The job with one file changed."""
+    return replace(job, files=(*job.files[:index], replace(job.files[index], **changes), *job.files[index + 1 :]))
+
+
+def with_empty_file(job: Job, index: int, **changes: Any) -> Job:
+    """The file begins again at byte 0, whatever version of it the server has then."""
+    empty = {"is_transferred": False, "is_published": False, "transferred_bytes": 0, "validators": Validators()}
+    return with_file(job, index, **empty, **changes)
+
+
+def current_file(job: Job, index: int) -> File:
+    """The file that an attempt reports about, which must be the one that is being moved (S7)."""
+    if index != job.current_file:
+        raise InvariantBrokenError(f"file {index} is not the current one of {name_of(job)}")
+    return job.files[index]
+
+
+def start(job: Job, index: int) -> Result:
+    """Begin an attempt at this file; its number makes all earlier news late."""
+    epoch = job.epoch + 1
+    return replace(job, epoch=epoch), [events.StartTransfer(file_index=index, epoch=epoch)]
+
+
+def flowing(job: Job, now: Now) -> Job:
+    """The attempt has a connection: TRANSFERRING (T5). A later file of the job connects in that state."""
+    return enter(job, JobState.TRANSFERRING, now) if job.state is JobState.CONNECTING else job
+
+
+def all_transferred(job: Job, now: Now) -> Result:
+    """T10, and at once Complete if the job is to complete itself."""
+    done = enter(job, JobState.TRANSFERRED, now)
+    return begin_completing(done, now) if done.properties.auto_complete else (done, [])
+
+
+def begin_completing(job: Job, now: Now) -> Result:
+    """Complete was accepted: stop what runs, then publish; PublishingEnded decides."""
+    stopped = enter(job, JobState.SUSPENDED, now) if job.state in transitions.RUNNABLE else job
+    return replace(stopped, is_completing=True), [events.PublishFiles()]
+
+
+def fail(job: Job, error: JobError, now: Now, *, is_counted: bool = True) -> Job:
+    """Enter ERROR; failures while bytes move, and failed retries, are counted (jobs.md §3.6)."""
+    count = job.error_count + (is_counted and _counts(job))
+    return replace(enter(job, JobState.ERROR, now), error=error, error_count=count)
+
+
+def _counts(job: Job) -> bool:
+    return job.state is JobState.TRANSFERRING or (job.state is JobState.CONNECTING and job.attempt > 0)
+
+
+def fail_by_class(job: Job, error: JobError, code_class: CodeClass, spread: float, now: Now) -> Job:
+    """Transient or fatal, in the order of errors.md §6; what is neither E nor F is transient (OPEN-E8)."""
+    limits = job.properties
+    is_by_event = code_class is CodeClass.EVENT
+    is_hopeless = (
+        limits.no_progress_timeout_seconds == 0
+        or limits.minimum_retry_delay_seconds > limits.no_progress_timeout_seconds
+    )
+    if is_hopeless or code_class is CodeClass.FATAL:
+        return fail(job, error, now, is_counted=not is_by_event)
+    waiting = replace(enter(job, JobState.TRANSIENT_ERROR, now), error=error, stalled_seconds=stalled_for(job, now))
+    if is_by_event:
+        return replace(waiting, retry_by_event=True, stalled_since=None)
+    attempt = job.attempt + 1
+    delay = scheduler.retry_delay(attempt, limits.minimum_retry_delay_seconds, error.retry_after_seconds, spread)
+    return replace(
+        waiting,
+        attempt=attempt,
+        error_count=job.error_count + _counts(job),
+        retry_at=now.boot + delay,
+        stalled_since=now.boot,
+    )
+
+
+def own_error(job: Job, code: int, now: Now, *, file_index: int | None = None, detail: str = "") -> JobError:
+    """An error that the queue itself finds; its context is that of the code."""
+    return JobError(
+        code=code,
+        context=codes.lookup(code).context or ErrorContext.UNKNOWN,
+        detail=detail,
+        identity=label(job.owner),
+        subject="" if file_index is None else public_url(job.files[file_index].remote_name),
+        file_index=file_index,
+        at=now.wall,
+    )

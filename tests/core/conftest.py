@@ -1,0 +1,106 @@
+"""Values for the tests of the core: a moment, files, errors, and a job that looks as it does in a given state."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from openbits.core import codes
+from openbits.core.enums import ErrorContext, JobState, Notice
+from openbits.core.model import Directory, File, Identity, Job, JobError, Now, Temporary
+
+ALICE = Identity(uid=1000, gid=1000, name="alice")
+WALL = 1_800_000_000.0
+BOOT = 5_000.0
+
+
+@pytest.fixture(scope="session")
+def now() -> Now:
+    return Now(wall=WALL, boot=BOOT)
+
+
+@pytest.fixture(scope="session")
+def a_temporary() -> Callable[..., Temporary]:
+    def make(name: str = ".BIT00000001.tmp", **changes: Any) -> Temporary:
+        values = {"dev": 1, "ino": 42, "birth_ns": 7, "uid": ALICE.uid, "by_helper": False, **changes}
+        return Temporary(name=name, **values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_file() -> Callable[..., File]:
+    def make(name: str = "data.bin", **changes: Any) -> File:
+        return File(
+            remote_name=f"https://bob:hunter2@files.example:8443/{name}?signature=s3cret",
+            local_name=f"/srv/in/{name}",
+            directory=Directory(path="/srv/in", dev=1, ino=2),
+            name=name,
+            **changes,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def an_error() -> Callable[..., JobError]:
+    def make(code: int = codes.BG_E_CONNECT_FAILURE, **changes: Any) -> JobError:
+        values = {"context": ErrorContext.GENERAL_TRANSPORT, "detail": "connection refused", "at": WALL, **changes}
+        return JobError(code=code, **values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a_job(
+    a_file: Callable[..., File], a_temporary: Callable[..., Temporary], an_error: Callable[..., JobError]
+) -> Callable[..., Job]:
+    """A job in `state` with one file, all fields as they are in that state; changes on top."""
+    half = a_file(temporary=a_temporary(), size_bytes=100, transferred_bytes=50)
+    whole = a_file(temporary=a_temporary(), size_bytes=100, transferred_bytes=100, is_transferred=True)
+    published = a_file(size_bytes=100, transferred_bytes=100, is_transferred=True, is_published=True)
+    looks: dict[JobState, dict[str, Any]] = {
+        JobState.SUSPENDED: {"files": (a_file(),), "epoch": 0},
+        JobState.QUEUED: {"files": (a_file(),), "epoch": 0},
+        JobState.CONNECTING: {"files": (a_file(),)},
+        JobState.TRANSFERRING: {"files": (half,)},
+        JobState.TRANSIENT_ERROR: {
+            "files": (half,),
+            "error": an_error(),
+            "error_count": 1,
+            "attempt": 1,
+            "retry_at": BOOT + 60,
+            "stalled_since": BOOT,
+        },
+        JobState.ERROR: {
+            "files": (half,),
+            "error": an_error(codes.BG_E_HTTP_ERROR_404),
+            "pending_notice": Notice.ERROR,
+            "notice_seq": 1,
+        },
+        JobState.TRANSFERRED: {
+            "files": (whole,),
+            "pending_notice": Notice.TRANSFERRED,
+            "notice_seq": 1,
+            "transferred_at": WALL - 5,
+        },
+        JobState.ACKNOWLEDGED: {"files": (published,), "notice_seq": 1, "transferred_at": WALL - 5},
+        JobState.CANCELLED: {"files": (a_file(),)},
+    }
+
+    def make(state: JobState = JobState.SUSPENDED, **changes: Any) -> Job:
+        values = {
+            "job_id": uuid.UUID(int=state + 1),
+            "owner": ALICE,
+            "created_at": WALL - 100,
+            "modified_at": WALL - 10,
+            "state_since": WALL - 10,
+            "was_resumed": state is not JobState.SUSPENDED,
+            "epoch": 1,
+            **looks[state],
+            **changes,
+        }
+        return Job(state=state, **values)
+
+    return make
