@@ -1,0 +1,129 @@
+"""AddFile and AddFileSet: names checked here, directories by a broker of the local-file identity (P1)."""
+
+import posixpath
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from openbits.api.wire import FileToAdd
+from openbits.core import codes, events
+from openbits.core.access import Use
+from openbits.core.enums import ErrorContext
+from openbits.core.errors import BitsError
+from openbits.core.model import File
+from openbits.core.wording import label, public_url
+from openbits.service.children import Broker, BrokerError, ChildLostError, Children
+from openbits.service.engine import Engine
+from openbits.service.identities import source_for
+from openbits.service.record import Record
+from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
+from openbits.service.transfers import code_of_broker_error
+
+SCHEMES = ("http", "https")
+
+MAX_URL = 2200
+MAX_SEGMENT = 260
+MAX_PATH_BYTES = 4096
+MAX_NAME_BYTES = 255
+
+_URL_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_UNEXPANDED = re.compile(r"^~[^/]*|(?<![^/])(?:%[A-Za-z_]\w*%|\$\{?[A-Za-z_]\w*\}?)")
+
+
+class Adding:
+    """Adds files to jobs, all or nothing."""
+
+    def __init__(self, engine: Engine, children: Children, link: SpawnerLink) -> None:
+        self._engine = engine
+        self._children = children
+        self._link = link
+
+    async def add(self, record: Record, files: Sequence[FileToAdd], by: Cookie) -> None:
+        """Check, resolve and add; `by` vouches for the owner's identity. Raises BitsError, and nothing was added."""
+        if not files:
+            raise BitsError(codes.E_INVALIDARG, "the list of files is empty; give at least one pair of names")
+        checked = [(check_url(file["remote_name"]), check_path(file["local_name"])) for file in files]
+        broker, who = await self._broker(record, by)
+        resolved = [await self._resolve(broker, who, url, path) for url, path in checked]
+        directories = list({file.directory for file in resolved})
+        known = {file.directory for file in record.job.files}
+        if not known.issuperset(directories):
+            await self._link.admit(record.job.owner.uid, by, directories)
+            self._children.retire_confined(record.job.owner.uid)
+        await self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
+
+    async def _broker(self, record: Record, by: Cookie) -> tuple[Broker, str]:
+        source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
+        try:
+            return await self._children.broker(source.uid, source.by or by), source.label
+        except (RefusedError, ChildLostError) as error:
+            raise BitsError(
+                codes.E_ACCESSDENIED,
+                f"cannot start a file broker for {label(record.job.owner)}: {error}",
+                context=ErrorContext.LOCAL_FILE,
+            ) from error
+
+    async def _resolve(self, broker: Broker, who: str, url: str, path: str) -> File:
+        try:
+            directory, name = await broker.resolve(path)
+        except BrokerError as error:
+            raise BitsError(
+                code_of_broker_error(error), f"cannot use {path} as {who}: {error}", context=ErrorContext.LOCAL_FILE
+            ) from error
+        except ChildLostError as error:
+            raise BitsError(
+                codes.E_ACCESSDENIED, f"cannot use {path} as {who}: {error}", context=ErrorContext.LOCAL_FILE
+            ) from error
+        return File(remote_name=url, local_name=path, directory=directory, name=name)
+
+
+def check_url(url: str) -> str:
+    """jobs.md §8.1: legal characters only, known scheme, lengths; raises BitsError E_INVALIDARG naming the rule."""
+
+    def refuse(rule: str) -> BitsError:
+        shown = public_url(url) if _URL_CHARACTERS.fullmatch(url) else ascii(url[:100])
+        return BitsError(codes.E_INVALIDARG, f"cannot use the remote name {shown}: {rule}")
+
+    if len(url) > MAX_URL:
+        raise refuse(f"it has {len(url)} characters, the limit is {MAX_URL}")
+    if not _URL_CHARACTERS.fullmatch(url):
+        raise refuse("only URL characters are allowed; escape the others with %XX and write host names in ASCII")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise refuse(f"it is not a URL ({error})") from None
+    if parts.scheme.lower() not in SCHEMES:
+        raise refuse(f"the scheme must be one of {', '.join(SCHEMES)}")
+    if not parts.hostname or port == 0:
+        raise refuse("a host is missing")
+    if any(len(segment) > MAX_SEGMENT for segment in parts.path.split("/")):
+        raise refuse(f"a path segment is longer than {MAX_SEGMENT} characters")
+    if parts.username is not None or parts.password is not None:
+        raise refuse("user name and password do not belong into a URL; set credentials instead")
+    return url.partition("#")[0]
+
+
+def check_path(path: str) -> str:
+    """OPEN-29: an absolute path within the limits, `.` and `..` taken away; raises BitsError naming the rule."""
+
+    def refuse(rule: str, code: int = codes.E_INVALIDARG) -> BitsError:
+        return BitsError(code, f"cannot use the local name {path[:100]!a}: {rule}", context=ErrorContext.LOCAL_FILE)
+
+    if "\0" in path or "\r" in path or "\n" in path:
+        raise refuse("it contains NUL or a line break")
+    unexpanded = _UNEXPANDED.search(path)
+    if unexpanded:
+        raise refuse(f"{unexpanded.group()} was not expanded; the service expands nothing, give the final path")
+    if not path.startswith("/"):
+        raise refuse("it must be an absolute path, beginning with /")
+    if path.endswith("/") or posixpath.basename(path) in {".", ".."}:
+        raise refuse("it names a directory; add the name of the file")
+    normal = posixpath.normpath(path)
+    normal = "/" + normal.lstrip("/")
+    if len(normal.encode()) >= MAX_PATH_BYTES or any(len(p.encode()) > MAX_NAME_BYTES for p in normal.split("/")):
+        raise refuse(
+            f"it is too long (limits: {MAX_PATH_BYTES - 1} bytes, {MAX_NAME_BYTES} for each name)",
+            codes.from_errno(36),
+        )
+    return normal

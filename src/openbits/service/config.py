@@ -1,0 +1,128 @@
+"""Settings of the service: `*.toml` of the configuration folder, in name order, later files winning.
+
+Unknown tables or keys and wrong types are errors that name file, key and rule: a typing mistake in a security setting
+must not pass silently. Read once at start.
+"""
+
+import contextlib
+import grp
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from openbits.core.access import Settings as AccessSettings
+
+DEFAULT_FOLDER = Path("/etc/openbits")
+
+SYSTEM_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+PRIVILEGED_GROUPS = ("root", "sudo", "wheel", "admin", "disk", "shadow", "kmem", "docker", "lxd", "libvirt")
+
+
+class ConfigError(Exception):
+    """A configuration file cannot be used; the text names file, key and rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """`[tls]`: `ca_file` replaces the system's trusted certificates (PEM)."""
+
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """`[clocks]`: connect, first byte, and the floor: at least `floor_bytes` in `floor_seconds`."""
+
+    connect_seconds: int = 30
+    first_byte_seconds: int = 60
+    floor_bytes: int = 1024
+    floor_seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityRules:
+    """`[identity]`: groups whose members administrate the service, and groups that no helper token may have."""
+
+    administrators: tuple[str, ...] = ()
+    privileged_groups: tuple[str, ...] = PRIVILEGED_GROUPS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings."""
+
+    tls: Tls = Tls()
+    clocks: Clocks = Clocks()
+    identity: IdentityRules = IdentityRules()
+
+    def access_settings(self) -> AccessSettings:
+        """The identity rules with group names resolved; a name without a group is left out."""
+        administrators = _group_ids(self.identity.administrators)
+        privileged = administrators | _group_ids(self.identity.privileged_groups)
+        return AccessSettings(
+            administrators=frozenset(administrators), privileged_groups=frozenset(privileged), group_names=privileged
+        )
+
+    def ca_file(self) -> str | None:
+        """The file with the trusted certificates: the setting, else the first that the system has."""
+        if self.tls.ca_file:
+            return self.tls.ca_file
+        return next((path for path in SYSTEM_CA_FILES if Path(path).is_file()), None)
+
+
+def load(folder: Path) -> Config:
+    """Read the configuration folder; a folder that does not exist gives the defaults. Raises ConfigError."""
+    merged: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+        try:
+            document = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+        for name, table in document.items():
+            _check(path, name, table)
+            merged.setdefault(name, {}).update(table)
+    values = {name: _SECTIONS[name](**_tuples(table)) for name, table in merged.items()}
+    return Config(**values)
+
+
+_SECTIONS: dict[str, Any] = {"tls": Tls, "clocks": Clocks, "identity": IdentityRules}
+
+
+def _check(path: Path, name: str, table: object) -> None:
+    section = _SECTIONS.get(name)
+    if section is None or not isinstance(table, dict):
+        raise ConfigError(f"{path}: unknown table [{name}]; known: {', '.join(sorted(_SECTIONS))}")
+    defaults = {field.name: field.default for field in fields(section)}
+    for key, value in table.items():
+        if key not in defaults:
+            raise ConfigError(f"{path}: unknown key {name}.{key}; known: {', '.join(sorted(defaults))}")
+        expected = defaults[key]
+        if isinstance(expected, tuple):
+            is_right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        elif isinstance(expected, int):
+            is_right = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        else:
+            is_right = isinstance(value, str)
+        if not is_right:
+            kind = {tuple: "a list of texts", int: "a whole number above 0", str: "a text"}[type(expected)]
+            raise ConfigError(f"{path}: {name}.{key} must be {kind}")
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _group_ids(names: tuple[str, ...]) -> dict[int, str]:
+    """Names by gid, of those groups that exist."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(KeyError):
+            found[grp.getgrnam(name).gr_gid] = name
+    return found

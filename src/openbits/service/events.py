@@ -1,0 +1,73 @@
+"""The event stream: numbered, stored with the step that caused them, handed to subscribers after the commit.
+
+Progress events and notices are not stored; they carry the number of the last stored event. A subscriber that does
+not read gets one `overflow` event in place of what it missed.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from openbits.api.wire import EventInfo
+
+QUEUE_LIMIT = 1000
+
+
+@dataclass(eq=False, slots=True)
+class Subscriber:
+    """One Subscribe stream."""
+
+    uid: int
+    sees_all: bool
+    job_ids: frozenset[str] | None
+    subscriber_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    queue: "asyncio.Queue[EventInfo | None]" = field(default_factory=asyncio.Queue)
+
+    def wants(self, owner_uid: int, job_id: str) -> bool:
+        """True if this subscriber may see and asked for events of the job."""
+        return (self.sees_all or owner_uid == self.uid) and (self.job_ids is None or job_id in self.job_ids)
+
+    def put(self, event: EventInfo) -> None:
+        """Queue an event; when the queue is full, forget it all and say so once."""
+        if self.queue.qsize() >= QUEUE_LIMIT:
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            event = {"seq": event["seq"], "at": event["at"], "kind": "overflow", "job_id": ""}
+        self.queue.put_nowait(event)
+
+
+class EventStream:
+    """Numbers events and hands them out."""
+
+    def __init__(self, last_seq: int, on_gone: Callable[[str], None]) -> None:
+        self.last_seq = last_seq
+        self._subscribers: dict[str, Subscriber] = {}
+        self._on_gone = on_gone
+
+    def next_seq(self) -> int:
+        """The number of the next stored event."""
+        self.last_seq += 1
+        return self.last_seq
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Start handing events to a subscriber."""
+        self._subscribers[subscriber.subscriber_id] = subscriber
+
+    def drop(self, subscriber: Subscriber) -> None:
+        """The stream of a subscriber ended."""
+        if self._subscribers.pop(subscriber.subscriber_id, None) is not None:
+            self._on_gone(subscriber.subscriber_id)
+
+    def find(self, subscriber_id: str) -> Subscriber | None:
+        """A live subscriber by its id."""
+        return self._subscribers.get(subscriber_id)
+
+    def interested(self, owner_uid: int, job_id: str) -> Iterable[Subscriber]:
+        """Subscribers that want events of this job."""
+        return [one for one in self._subscribers.values() if one.wants(owner_uid, job_id)]
+
+    def end(self) -> None:
+        """The service stops: every stream ends."""
+        for subscriber in self._subscribers.values():
+            subscriber.queue.put_nowait(None)

@@ -1,0 +1,483 @@
+"""The varlink interface `io.openbits.Service` (docs/api.md): one instance a connection.
+
+Each method checks who calls, finds the job behind the handle and applies one request to the engine; nothing here
+decides about states. Answers follow the commit.
+"""
+
+import asyncio
+import functools
+import logging
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import ParamSpec, Self, TypedDict, TypeVar
+
+from asyncvarlink import FileDescriptor, LastResult, TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
+
+from openbits.api.wire import INTERFACE, EventInfo, FileInfo, FileToAdd, JobInfo, PropertyValues, ServiceInfo, TokenInfo
+from openbits.core import access, codes, events, lifecycle, properties
+from openbits.core.access import Verb
+from openbits.core.enums import JobType, Level, TokenFlags
+from openbits.core.errors import BitsError
+from openbits.core.model import Identity
+from openbits.core.wording import label
+from openbits.service.connections import MAX_HANDLES, Caller, Handle
+from openbits.service.context import Context
+from openbits.service.events import Subscriber
+from openbits.service.record import Record
+from openbits.service.spawner_link import Cookie, RefusedError, Token
+from openbits.service.views import file_infos, job_info
+from openbits.version import VERSION
+
+log = logging.getLogger("openbits.manager")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+PAGE = 40
+"""Items in one reply of a list: even with the longest names it stays below the message limit."""
+
+
+class Failed(TypedVarlinkErrorReply, interface=INTERFACE):
+    """Every failure: HRESULT as unsigned number, its symbol, and a text that names object, identity and next step."""
+
+    class Parameters:
+        """Parameters of the error."""
+
+        hresult: int
+        symbol: str
+        message: str
+
+
+class Created(TypedDict):
+    """Answer of CreateJob."""
+
+    job_id: str
+    handle: int
+
+
+def answered(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Turn BitsError into the varlink error; anything else is ours, is logged, and becomes E_FAIL."""
+
+    @functools.wraps(method)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await method(*args, **kwargs)
+        except BitsError as error:
+            raise _failed(error) from None
+        except Exception:
+            log.exception("call_crashed method=%s", method.__name__)
+            raise _failed(BitsError(codes.E_FAIL, "internal error of the service; its log has the details")) from None
+
+    return guarded
+
+
+def answered_stream(method: Callable[P, AsyncIterator[R]]) -> Callable[P, AsyncIterator[R]]:
+    """The same for a method with many replies."""
+
+    @functools.wraps(method)
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
+        try:
+            async for item in method(*args, **kwargs):
+                yield item
+        except BitsError as error:
+            raise _failed(error) from None
+
+    return guarded
+
+
+class ServiceInterface(VarlinkInterface, name=INTERFACE):
+    """Jobs of the Background Intelligent Transfer Service."""
+
+    errors = (Failed,)
+
+    def __init__(self, context: Context, caller: Caller) -> None:
+        self._context = context
+        self._engine = context.engine
+        self._caller = caller
+
+    # -- connection and tokens ------------------------------------------------------------------------------------
+
+    @varlinkmethod
+    @answered
+    async def Hello(self, *, level: int) -> ServiceInfo:
+        """Set the impersonation level of this connection and learn who answers."""
+        if level not in set(Level):
+            raise BitsError(codes.E_INVALIDARG, f"level {level} is not an impersonation level (1 to 4)")
+        self._caller.level = Level(level)
+        identity = self._caller.peer.identity
+        return {
+            "version": VERSION,
+            "mode": self._context.mode,
+            "uid": self._context.uid,
+            "caller_uid": identity.uid,
+            "caller_name": identity.name,
+            "process_ids": {**self._context.process_ids, **self._context.children.process_ids()},
+        }
+
+    @varlinkmethod(return_parameter="token")
+    @answered
+    async def OpenProcessToken(self, *, level: int, token: FileDescriptor | None = None) -> FileDescriptor:
+        """A token of the caller's own identity."""
+        with self._call(token) as call:
+            made = await self._tokens(self._context.link.open_token(call.cookie, _level(level)))
+        return FileDescriptor(made.descriptor, should_close=True)
+
+    @varlinkmethod(return_parameter="token")
+    @answered
+    async def LogonUser(self, *, user: str, password: str | None = None, level: int) -> FileDescriptor:
+        """Prove an account to PAM and get its token. Uid 0 may leave the password out."""
+        with self._call(None) as call:
+            made = await self._tokens(self._context.link.logon(call.cookie, _level(level), user, password))
+        return FileDescriptor(made.descriptor, should_close=True)
+
+    @varlinkmethod
+    @answered
+    async def GetTokenInfo(self, *, token: FileDescriptor) -> TokenInfo:
+        """What a token proves."""
+        with self._call(token) as call:
+            identity, level = call.identity, call.level
+        return {
+            "uid": identity.uid,
+            "gid": identity.gid,
+            "groups": list(identity.groups),
+            "name": identity.name,
+            "sid": identity.sid,
+            "level": int(level),
+        }
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    @varlinkmethod
+    @answered
+    async def CreateJob(
+        self,
+        *,
+        display_name: str,
+        type: str,  # noqa: A002  # name on the wire
+        umask: int,
+        token: FileDescriptor | None = None,  # wire name
+    ) -> Created:
+        """Create a job; its owner is the caller."""
+        call = self._call(token)
+        with call:
+            self._may(call.identity, Verb.CREATE_JOB, None)
+            properties.check_display_name_at_create(display_name)
+            if type.upper() not in JobType.__members__:
+                raise BitsError(codes.E_NOTIMPL, f"{type!r} is not a job type; use download")
+            if JobType[type.upper()] is not JobType.DOWNLOAD:
+                raise BitsError(codes.E_NOTIMPL, f"{type} jobs are not built yet; only download jobs are")
+            await self._spawner(self._context.link.admit(call.identity.uid, call.cookie, []))
+            job = lifecycle.new_job(
+                job_id=uuid.uuid4(),
+                owner=call.identity,
+                display_name=display_name,
+                umask=umask & 0o777,
+                now=self._engine.now(),
+            )
+            record, committed = self._engine.create(job)
+            await committed
+            log.info("job_created job=%s owner=%d", job.job_id, job.owner.uid)
+            return {"job_id": str(job.job_id), "handle": self._open(record, call)}
+
+    @varlinkmethod(return_parameter="handle")
+    @answered
+    async def OpenJob(self, *, job_id: str, token: FileDescriptor | None = None) -> int:
+        """Obtain a job's interface: here, and only here, access to it is checked."""
+        with self._call(token) as call:
+            record = self._find(job_id)
+            self._may(call.identity, Verb.OPEN_JOB, record)
+            return self._open(record, call)
+
+    @varlinkmethod
+    @answered
+    async def ReleaseJob(self, *, handle: int) -> None:
+        """Let go of an interface."""
+        released = self._caller.handles.pop(handle, None)
+        if released is not None and released.token is not None:
+            released.token.close()
+
+    @varlinkmethod(return_parameter="jobs")
+    @answered_stream
+    async def ListJobs(self, *, all_users: bool, token: FileDescriptor | None = None) -> AsyncIterator[list[JobInfo]]:
+        """The jobs of the caller, or of everybody for administrators, page by page; no final ones."""
+        with self._call(token) as call:
+            self._may(call.identity, Verb.LIST_ALL if all_users else Verb.LIST_OWN, None)
+            uid = call.identity.uid
+        chosen = [record for record in self._engine.records.values() if all_users or record.job.owner.uid == uid]
+        for page in _pages([record for record in chosen if not record.job.state.is_final]):
+            now, candidates = self._engine.now(), self._engine.candidates()
+            yield [job_info(record, candidates, now) for record in page]
+
+    @varlinkmethod(return_parameter="job")
+    @answered
+    async def GetJob(self, *, handle: int) -> JobInfo:
+        """Everything about a job, also about a final one while the handle is held."""
+        record = self._handle(handle).record
+        return job_info(record, self._engine.candidates(), self._engine.now())
+
+    @varlinkmethod(return_parameter="files")
+    @answered_stream
+    async def ListFiles(self, *, handle: int) -> AsyncIterator[list[FileInfo]]:
+        """The files of a job in the order they were added, page by page."""
+        for page in _pages(file_infos(self._handle(handle).record)):
+            yield page
+
+    @varlinkmethod
+    @answered
+    async def AddFiles(self, *, handle: int, files: list[FileToAdd]) -> None:
+        """Add files, all or nothing."""
+        opened = self._handle(handle)
+        await self._context.adding.add(opened.record, files, opened.by)
+
+    @varlinkmethod
+    @answered
+    async def SetProperties(self, *, handle: int, values: PropertyValues) -> None:
+        """Set properties, all or nothing."""
+        record = self._handle(handle).record
+        changed = properties.changed(record.job.properties, dict(values))
+        await self._engine.apply(record, events.SetProperties(properties=changed))
+        self._context.notifier.deliver(record)
+
+    @varlinkmethod
+    @answered
+    async def Suspend(self, *, handle: int) -> None:
+        """Stop the transfer and keep what is there."""
+        await self._engine.apply(self._handle(handle).record, events.Suspend())
+
+    @varlinkmethod
+    @answered
+    async def Resume(self, *, handle: int) -> None:
+        """Make the job runnable."""
+        await self._engine.apply(self._handle(handle).record, events.Resume())
+
+    @varlinkmethod(return_parameter="hresult")
+    @answered
+    async def Cancel(self, *, handle: int) -> int:
+        """Give the job up and remove its temporary files."""
+        record = self._handle(handle).record
+        return await self._close(record, events.Cancel())
+
+    @varlinkmethod(return_parameter="hresult")
+    @answered
+    async def Complete(self, *, handle: int, token: FileDescriptor | None = None) -> int:
+        """Publish what is transferred and end the job."""
+        with self._call(token):
+            record = self._handle(handle).record
+            return await self._close(record, events.Complete())
+
+    # -- helper tokens (identity.md §3) ---------------------------------------------------------------------------
+
+    @varlinkmethod
+    @answered
+    async def SetHelperToken(self, *, handle: int, token: FileDescriptor | None = None) -> None:
+        """Give the job the identity of this call as its second identity."""
+        opened = self._handle(handle)
+        with self._call(token) as call:
+            owner_uid = opened.record.job.owner.uid
+            access.check_set_helper_token(opened.opened_by, call.identity, call.level, owner_uid, self._context.access)
+            held = call.token.duplicate() if call.token is not None else None
+            if held is None:
+                held = await self._tokens(self._context.link.open_token(call.cookie, call.level))
+        opened.record.drop_token()
+        opened.record.helper_token = held
+        log.info("helper_token_set job=%s helper=%d", opened.record.job.job_id, held.record.identity.uid)
+        await self._engine.apply(opened.record, events.HelperTokenSet(is_set=True))
+        self._context.publishing.sweep(held.record.identity.uid)
+
+    @varlinkmethod
+    @answered
+    async def ClearHelperToken(self, *, handle: int) -> None:
+        """Drop the helper token; the flags stay."""
+        opened = self._handle(handle)
+        access.check_helper_token_caller(opened.opened_by, opened.record.job.owner.uid, self._context.access)
+        opened.record.drop_token()
+        log.info("helper_token_cleared job=%s", opened.record.job.job_id)
+        await self._engine.apply(opened.record, events.HelperTokenSet(is_set=False))
+
+    @varlinkmethod
+    @answered
+    async def SetHelperTokenFlags(self, *, handle: int, flags: int) -> None:
+        """Choose which resources the helper token opens: 1 local files, 2 network; 0 one identity for all."""
+        opened = self._handle(handle)
+        if flags & ~int(TokenFlags.LOCAL_FILE | TokenFlags.NETWORK):
+            raise BitsError(codes.E_INVALIDARG, f"flags {flags:#x} have unknown bits; known: 1 local file, 2 network")
+        held = opened.record.helper_token
+        access.check_set_helper_token_flags(
+            opened.opened_by,
+            held.record.identity if held is not None else None,
+            opened.record.job.owner.uid,
+            self._context.access,
+        )
+        await self._engine.apply(opened.record, events.SetHelperTokenFlags(flags=TokenFlags(flags)))
+
+    # -- events and notices ---------------------------------------------------------------------------------------
+
+    @varlinkmethod(return_parameter="event", delay_generator=False)
+    @answered_stream
+    async def Subscribe(
+        self, *, from_seq: int | None = None, job_ids: list[str] | None = None, all_users: bool
+    ) -> AsyncIterator[EventInfo]:
+        """The event stream: `subscribed`, then stored events after from_seq, then live ones, until the service ends."""
+        with self._call(None) as call:
+            self._may(call.identity, Verb.LIST_ALL if all_users else Verb.LIST_OWN, None)
+            wanted = frozenset(job_ids) if job_ids is not None else None
+            subscriber = Subscriber(call.identity.uid, all_users, wanted)
+        stream = self._engine.stream
+        stream.add(subscriber)
+        self._context.streams.setdefault(self._caller, []).append(subscriber)
+        now = self._engine.now().wall
+        first: EventInfo = {"seq": stream.last_seq, "at": now, "kind": "subscribed", "job_id": ""}
+        first["subscriber"] = subscriber.subscriber_id
+        missed = await self._context.missed_events(subscriber, from_seq)
+        yield first
+        for event in missed:
+            yield event
+        while (live := await subscriber.queue.get()) is not None:
+            yield live
+        last: EventInfo = {"seq": stream.last_seq, "at": self._engine.now().wall, "kind": "ended", "job_id": ""}
+        raise LastResult(last)
+
+    @varlinkmethod
+    @answered
+    async def SetNotify(
+        self, *, handle: int, subscriber: str | None = None, token: FileDescriptor | None = None
+    ) -> None:
+        """Send the notices of this job to a subscriber; null: to nobody."""
+        record = self._handle(handle).record
+        with self._call(token):
+            target = self._engine.stream.find(subscriber) if subscriber is not None else None
+            if subscriber is not None and (target is None or target.uid != self._caller.peer.identity.uid):
+                raise BitsError(codes.E_INVALIDARG, "the subscriber is not an event stream of yours; call Subscribe")
+        self._context.notifier.register(record, target)
+
+    @varlinkmethod
+    @answered
+    async def AcknowledgeNotice(self, *, job_id: str, notice_seq: int, hresult: int) -> None:
+        """The notice was taken (0) or is to be delivered again."""
+        with self._call(None) as call:
+            await self._context.notifier.acknowledge(self._find(job_id), call.identity.uid, notice_seq, hresult)
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    def _call(self, token: FileDescriptor | None) -> "Call":
+        """The identity of this call, which must be closed; refuses whom this service or connection does not serve."""
+        presented = None
+        if token is not None:
+            presented = self._context.link.recognise(os.dup(token.fileno()))
+        call = Call(self._caller, presented)
+        refusal = self._refusal()
+        if refusal:
+            call.close()
+            raise BitsError(codes.E_ACCESSDENIED, refusal)
+        return call
+
+    def _refusal(self) -> str:
+        uid = self._caller.peer.identity.uid
+        if self._caller.level is Level.ANONYMOUS:
+            return "the connection is anonymous; connect at a level above anonymous"
+        if self._context.mode == "user" and uid != self._context.uid:
+            return (
+                f"this is the own service of uid {self._context.uid} and serves that uid alone; you are uid {uid}; "
+                "use the machine's service or your own"
+            )
+        return ""
+
+    def _may(self, identity: Identity, verb: Verb, record: Record | None) -> None:
+        if self._caller.peer.is_foreign_userns:
+            raise BitsError(
+                codes.E_ACCESSDENIED, "callers in another user namespace may not use the service; call from outside it"
+            )
+        owner_uid = record.job.owner.uid if record is not None else None
+        if not access.may(identity, verb, owner_uid, self._context.access):
+            what = "may not open this job; only its owner and administrators may"
+            if record is None:
+                what = f"may not {verb.name.lower().replace('_', ' ')}; administrators may"
+            raise BitsError(codes.E_ACCESSDENIED, f"{label(identity)} {what}")
+
+    def _find(self, job_id: str) -> Record:
+        try:
+            record = self._engine.records[uuid.UUID(job_id)]
+        except (KeyError, ValueError):
+            record = None
+        if record is None or record.job.state.is_final:
+            raise BitsError(
+                codes.BG_E_NOT_FOUND, f"there is no job {job_id[:64]} in the queue; it may be completed or cancelled"
+            )
+        return record
+
+    def _open(self, record: Record, call: "Call") -> int:
+        if len(self._caller.handles) >= MAX_HANDLES:
+            raise BitsError(codes.E_OUTOFMEMORY, f"this connection holds {MAX_HANDLES} jobs; release some")
+        number = self._caller.next_handle
+        self._caller.next_handle += 1
+        token = call.token.duplicate() if call.token is not None else None
+        self._caller.handles[number] = Handle(record, call.identity, call.cookie, token)
+        return number
+
+    def _handle(self, handle: int) -> Handle:
+        self._call(None).close()
+        try:
+            return self._caller.handles[handle]
+        except KeyError:
+            raise BitsError(codes.E_HANDLE, f"{handle} is no handle of this connection; open the job first") from None
+
+    async def _close(self, record: Record, request: events.Complete | events.Cancel) -> int:
+        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        committed = self._engine.apply(record, request)
+        record.closing = waiting
+        log.info("job_closing job=%s by=%s", record.job.job_id, type(request).__name__.lower())
+        await committed
+        self._context.publishing.settle(record)
+        return await waiting
+
+    async def _tokens(self, making: Awaitable[Token]) -> Token:
+        made = await self._spawner(making)
+        if not made.record.identity.name:
+            return await self._context.named(made)
+        return made
+
+    async def _spawner(self, request: Awaitable[R]) -> R:
+        try:
+            return await request
+        except RefusedError as error:
+            code = error.hresult if error.hresult is not None else codes.E_ACCESSDENIED
+            raise BitsError(code, str(error)) from None
+
+
+class Call:
+    """The identity one call is made under: the connection's, or that of the token it carries."""
+
+    def __init__(self, caller: Caller, token: Token | None) -> None:
+        self.token = token
+        self.cookie: Cookie = token.record.cookie if token is not None else caller.peer.cookie
+        self.identity = token.record.identity if token is not None else caller.peer.identity
+        self.level = token.record.level if token is not None else caller.level
+
+    def close(self) -> None:
+        """Let go of the token's descriptor."""
+        if self.token is not None:
+            self.token.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pages(items: list[T]) -> Iterator[list[T]]:
+    """Parts that fit into one message each; at least one, which may be empty."""
+    for start in range(0, max(len(items), 1), PAGE):
+        yield items[start : start + PAGE]
+
+
+def _level(level: int) -> Level:
+    if level not in set(Level):
+        raise BitsError(codes.E_INVALIDARG, f"level {level} is not an impersonation level (1 to 4)")
+    return Level(level)
+
+
+def _failed(error: BitsError) -> Failed:
+    return Failed(hresult=error.hresult, symbol=error.symbol, message=str(error))

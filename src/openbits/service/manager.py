@@ -1,0 +1,235 @@
+"""The manager program: puts the parts together, and takes them apart again.
+
+It is started by the spawner through the zygote, without privileges, and ends when its channel to the spawner ends.
+Start: settings, store, queue (every active job goes back to QUEUED, T25), then clients. Stop: streams end, the writer
+drains. After a failed commit it ends at once; the spawner starts the next one.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+
+from openbits import channel
+from openbits.channel import ChannelClosedError, Message
+from openbits.core import events
+from openbits.core.model import Now
+from openbits.service import config as settings
+from openbits.service.adding import Adding
+from openbits.service.children import Children, Worker
+from openbits.service.connections import Caller, serve
+from openbits.service.context import Context, named
+from openbits.service.engine import Engine
+from openbits.service.events import EventStream
+from openbits.service.interface import ServiceInterface
+from openbits.service.notify import Notifier
+from openbits.service.publishing import Publishing
+from openbits.service.record import Record
+from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
+from openbits.service.spawner_link import Record as PeerRecord
+from openbits.service.transfers import Transfers
+from openbits.store.changes import StoreError
+from openbits.store.sqlite import Store, open_store
+from openbits.store.writer import Writer
+
+log = logging.getLogger("openbits.manager")
+
+IDLE_SECONDS = 30.0
+"""How long a user's own service stays without clients and jobs."""
+
+
+def run(control: socket.socket) -> None:
+    """Entry of the program; the zygote calls it under the manager's uid."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(levelname)s %(message)s")
+    logging.getLogger("asyncvarlink").setLevel(logging.ERROR)  # clients that leave in the middle are no news
+    configured, descriptors = channel.receive(control)
+    channel.close_all(descriptors)
+    try:
+        config = settings.load(Path(configured["config_dir"]))
+        store = open_store(Path(configured["store_dir"]))
+    except (settings.ConfigError, StoreError) as error:
+        log.critical("start_failed %s", error)
+        channel.send(control, {"op": "failed", "id": 0, "text": str(error)})
+        return
+    try:
+        asyncio.run(Manager(control, configured, config, store).serve())
+    except ChannelClosedError:
+        pass
+    finally:
+        store.close()
+
+
+class Manager:
+    """The running service."""
+
+    def __init__(self, control: socket.socket, configured: Message, config: settings.Config, store: Store) -> None:
+        self._control = control
+        self._configured = configured
+        self._config = config
+        self._store = store
+        self._callers: dict[Cookie, Caller] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._ca_file = config.ca_file()
+
+    async def serve(self) -> None:
+        """Run until the spawner ends the channel or a commit fails."""
+        self._stopped = asyncio.get_running_loop().create_future()
+        loaded = self._store.load()
+        if loaded.was_damaged is not None:
+            log.error("store_damaged kept_as=%s", loaded.was_damaged)
+        writer = Writer(self._store)
+        self._context = self._build(writer, loaded.last_seq)
+        self._context.engine.load(loaded.jobs)
+        log.info("started jobs=%d mode=%s", len(loaded.jobs), self._configured["mode"])
+        self._consider_idle()
+        try:
+            await self._stopped
+        finally:
+            self._context.engine.stream.end()
+            await asyncio.to_thread(writer.close)
+
+    def _build(self, writer: Writer, last_seq: int) -> Context:
+        stream = EventStream(last_seq, self._subscriber_gone)
+        link = SpawnerLink(self._control, self._connected, self._disconnected, self._stop)
+        engine = Engine(
+            writer=writer,
+            stream=stream,
+            now=present,
+            on_failed_commit=self._commit_failed,
+            on_owner_gone=self._owner_gone,
+        )
+        children = Children(link, self._configure_worker)
+        publishing = Publishing(engine, children)
+        context = Context(
+            mode=self._configured["mode"],
+            uid=self._configured["uid"],
+            process_ids={**self._configured["pids"], "manager": os.getpid()},
+            access=self._config.access_settings(),
+            link=link,
+            engine=engine,
+            children=children,
+            adding=Adding(engine, children, link),
+            publishing=publishing,
+            notifier=Notifier(engine),
+            events_after=self._store.events_after,
+        )
+        engine.hands = Hands(Transfers(engine, children), publishing, context.notifier)
+        return context
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    def _connected(self, peer: PeerRecord, sock: socket.socket) -> None:
+        self._spawn(self._welcome(peer, sock))
+
+    async def _welcome(self, peer: PeerRecord, sock: socket.socket) -> None:
+        caller = Caller(replace(peer, identity=await named(peer.identity)))
+        self._callers[peer.cookie] = caller
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        serve(sock, ServiceInterface(self._context, caller), lambda: self._gone(caller))
+        self._context.publishing.sweep(peer.identity.uid)
+
+    def _disconnected(self, cookie: Cookie) -> None:
+        self._context.children.retire_vouched(cookie)
+
+    def _gone(self, caller: Caller) -> None:
+        caller.close()
+        self._callers.pop(caller.peer.cookie, None)
+        for subscriber in self._context.streams.pop(caller, ()):
+            self._context.engine.stream.drop(subscriber)
+            subscriber.queue.put_nowait(None)
+        self._consider_idle()
+
+    # -- what the parts report ------------------------------------------------------------------------------------
+
+    def _owner_gone(self, uid: int) -> None:
+        self._spawn(self._dismiss(uid))
+        self._consider_idle()
+
+    async def _dismiss(self, uid: int) -> None:
+        if not any(record.job.owner.uid == uid for record in self._context.engine.records.values()):
+            try:
+                await self._context.link.dismiss(uid)
+            except RefusedError as error:
+                log.warning("dismiss_refused uid=%d why=%s", uid, error)
+
+    def _configure_worker(self, worker: Worker) -> None:
+        clocks = self._config.clocks
+        limits = {
+            "connect_seconds": clocks.connect_seconds,
+            "first_byte_seconds": clocks.first_byte_seconds,
+            "floor_bytes": clocks.floor_bytes,
+            "floor_seconds": clocks.floor_seconds,
+        }
+        descriptors = []
+        if self._ca_file is not None:
+            try:
+                descriptors.append(os.open(self._ca_file, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as error:
+                log.error("ca_file_unreadable path=%s why=%s", self._ca_file, os.strerror(error.errno or errno.EIO))  # noqa: TRY400  # the text says it all
+        worker.configure({"op": "configure", "limits": limits}, descriptors)
+
+    def _subscriber_gone(self, subscriber_id: str) -> None:
+        self._context.notifier.subscriber_gone(subscriber_id)
+
+    def _commit_failed(self, error: BaseException) -> None:
+        log.critical("commit_failed %s", error)
+        self._stop()
+
+    def _consider_idle(self) -> None:
+        if self._configured["mode"] != "user" or self._callers or self._context.engine.records:
+            return
+        if self._idle_timer is None:
+            self._idle_timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._finish_if_idle)
+
+    def _finish_if_idle(self) -> None:
+        self._idle_timer = None
+        if not self._callers and not self._context.engine.records:
+            self._context.link.finish()
+
+    def _stop(self) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Hands:
+    """Sends each effect to the part that carries it out."""
+
+    def __init__(self, transfers: Transfers, publishing: Publishing, notifier: Notifier) -> None:
+        self._transfers = transfers
+        self._publishing = publishing
+        self._notifier = notifier
+
+    def carry_out(self, record: Record, effect: events.Effect) -> None:
+        """Begin an effect of a committed step."""
+        match effect:
+            case events.StartTransfer():
+                self._transfers.start(record, effect)
+            case events.StopTransfer():
+                self._transfers.stop(record)
+            case events.PublishFiles():
+                self._publishing.publish(record)
+            case events.RemoveTemporaries(file_indexes):
+                self._publishing.remove(record, file_indexes)
+            case events.Notify():
+                self._notifier.deliver(record)
+            case _:
+                raise AssertionError(f"nobody carries out {effect}")
+
+
+def present() -> Now:
+    """The time: wall clock and boot clock."""
+    return Now(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))

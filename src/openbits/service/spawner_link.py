@@ -1,0 +1,209 @@
+"""The manager's end of the channel to the spawner (docs/processes.md): requests, answers, connections, tokens.
+
+The manager believes the spawner about identities; the spawner believes the manager about nothing.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from openbits import channel
+from openbits.channel import Message
+from openbits.core import codes
+from openbits.core.enums import Level
+from openbits.core.errors import BitsError
+from openbits.core.model import Directory, Identity
+from openbits.service.channels import AsyncChannel
+
+log = logging.getLogger("openbits.manager")
+
+SO_COOKIE = 57
+
+Cookie = str
+
+
+class RefusedError(Exception):
+    """The spawner refused a request; `reason` is its word for why (docs/processes.md)."""
+
+    def __init__(self, reason: str, text: str, hresult: int | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.hresult = hresult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What the spawner knows of a connection or token."""
+
+    cookie: Cookie
+    identity: Identity
+    level: Level = Level.IMPERSONATE
+    is_foreign_userns: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Token:
+    """A token descriptor that somebody presented; open as long as this object is in use."""
+
+    record: Record
+    descriptor: int
+
+    def close(self) -> None:
+        """Let go of the descriptor; the token itself ends with its last copy."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def duplicate(self) -> "Token":
+        """A second reference with its own descriptor."""
+        return Token(self.record, os.dup(self.descriptor))
+
+
+class SpawnerLink:
+    """Requests to the spawner and the tables of what it told."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_connection: Callable[[Record, socket.socket], None],
+        on_disconnected: Callable[[Cookie], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._on_connection = on_connection
+        self._on_disconnected = on_disconnected
+        self._waiting: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
+        self._next_id = 1
+        self._tokens: dict[Cookie, Record] = {}
+        self._on_closed = on_closed
+        self._channel = AsyncChannel(sock, self._received, self._closed)
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    async def start(self, program: str, uid: int, by: Cookie | None) -> socket.socket:
+        """Start a broker or worker under `uid`; the answer is its control channel. Raises RefusedError."""
+        _, descriptors = await self._request({"op": "start", "program": program, "uid": uid, "by": by})
+        return _one_socket(descriptors)
+
+    async def open_token(self, by: Cookie, level: Level) -> Token:
+        """A token of the identity behind a connection or token (OpenProcessToken)."""
+        return self._token(*await self._request({"op": "token", "by": by, "level": int(level)}))
+
+    async def logon(self, by: Cookie, level: Level, user: str, password: str | None) -> Token:
+        """LogonUser: the secret goes to the logon helper on a channel of its own, past the spawner."""
+        near, far = channel.pair()
+        try:
+            channel.send(near, {"user": user, "password": password})
+            answer = await self._request({"op": "logon", "by": by, "level": int(level)}, [os.dup(far.fileno())])
+        finally:
+            near.close()
+            far.close()
+        return self._token(*answer)
+
+    async def admit(self, uid: int, by: Cookie, directories: Sequence[Directory]) -> None:
+        """Record that jobs of `uid` may go on without a connection, in these directories."""
+        listed = [{"path": d.path, "dev": d.dev, "ino": d.ino} for d in directories]
+        await self._request({"op": "admit", "uid": uid, "by": by, "directories": listed})
+
+    async def dismiss(self, uid: int) -> None:
+        """The last job of `uid` has ended."""
+        await self._request({"op": "dismiss", "uid": uid})
+
+    def remember(self, record: Record) -> None:
+        """Replace what is known of a token, for example to add its account name."""
+        if record.cookie in self._tokens:
+            self._tokens[record.cookie] = record
+
+    def finish(self) -> None:
+        """Nothing left to do: a user's own service may end."""
+        self._channel.send({"op": "finish", "id": 0})
+
+    def recognise(self, descriptor: int) -> Token:
+        """The token behind a descriptor a client presented (which then belongs to the token).
+
+        Raises BitsError E_HANDLE for anything that is not a live token of this service (identity.md §8, T-4).
+        """
+        try:
+            record = self._tokens[_cookie(descriptor)]
+        except (OSError, KeyError):
+            os.close(descriptor)
+            raise BitsError(
+                codes.E_HANDLE,
+                "the descriptor is not a token of this service; get one with LogonUser or OpenProcessToken",
+            ) from None
+        return Token(record, descriptor)
+
+    # -- messages -------------------------------------------------------------------------------------------------
+
+    async def _request(self, message: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
+        number = self._next_id
+        self._next_id += 1
+        future: asyncio.Future[tuple[Message, list[int]]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        self._channel.send({**message, "id": number}, descriptors)
+        if self._channel.is_closed:
+            raise RefusedError("broken", "the spawner is gone")
+        answer, received = await future
+        if not answer["ok"]:
+            channel.close_all(received)
+            raise RefusedError(str(answer["refused"]), str(answer.get("text", "")), answer.get("hresult"))
+        return answer, received
+
+    def _received(self, message: Message, descriptors: list[int]) -> None:
+        if "reply" in message:
+            future = self._waiting.pop(message["reply"], None)
+            if future is None or future.done():
+                channel.close_all(descriptors)
+            else:
+                future.set_result((message, descriptors))
+        elif message["event"] == "connected":
+            record = _record(message["cookie"], message["record"])
+            self._on_connection(record, _one_socket(descriptors))
+        elif message["event"] == "disconnected":
+            self._on_disconnected(message["cookie"])
+        elif message["event"] == "token-ended":
+            self._tokens.pop(message["cookie"], None)
+        else:
+            log.error("spawner_message_unknown event=%s", message["event"])
+            channel.close_all(descriptors)
+            self._channel.close()
+
+    def _token(self, answer: Message, descriptors: list[int]) -> Token:
+        record = _record(answer["cookie"], answer["record"])
+        self._tokens[record.cookie] = record
+        (descriptor,) = descriptors
+        return Token(record, descriptor)
+
+    def _closed(self) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(RefusedError("broken", "the spawner is gone"))
+        self._waiting.clear()
+        self._on_closed()
+
+
+def _record(cookie: Cookie, record: Message) -> Record:
+    return Record(
+        cookie=cookie,
+        identity=Identity(
+            uid=record["uid"],
+            gid=record["gid"],
+            groups=tuple(record["groups"]),
+            name=record.get("name") or "",
+        ),
+        level=Level(record.get("level", Level.IMPERSONATE)),
+        is_foreign_userns=bool(record.get("is_foreign_userns", False)),
+    )
+
+
+def _one_socket(descriptors: list[int]) -> socket.socket:
+    (descriptor,) = descriptors
+    return socket.socket(fileno=descriptor)
+
+
+def _cookie(descriptor: int) -> Cookie:
+    with socket.socket(fileno=os.dup(descriptor)) as copy:
+        return str(struct.unpack("=Q", copy.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0])

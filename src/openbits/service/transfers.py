@@ -1,0 +1,299 @@
+"""Moving one file: the local-file identity's broker opens it, the network identity's worker fills it.
+
+Only descriptors cross from broker to worker. Everything that goes wrong ends as an `AttemptFailed` event (or
+`TokenLost`); its class in `core.codes` decides what happens next.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import random
+import secrets
+
+from openbits.channel import Message
+from openbits.core import codes, events
+from openbits.core.access import Use
+from openbits.core.enums import ErrorContext, Priority
+from openbits.core.errors import BitsError
+from openbits.core.model import File, JobError, Temporary, Validators
+from openbits.core.wording import public_url
+from openbits.service.children import Broker, BrokerError, ChildLostError, Children, Worker
+from openbits.service.engine import Engine
+from openbits.service.identities import Source, source_for, source_of_maker
+from openbits.service.record import Record
+from openbits.service.spawner_link import RefusedError
+
+log = logging.getLogger("openbits.manager")
+
+NAME_TRIES = 8
+
+CHILD_ENDED = 0x8007042B
+"""HRESULT_FROM_WIN32(ERROR_PROCESS_ABORTED): a broker or worker died; transient by rule E8."""
+
+NO_IDENTITY = 0x80070525
+"""HRESULT_FROM_WIN32(ERROR_NO_SUCH_USER): nothing vouches for the identity any more; transient by rule E8."""
+
+
+class Transfers:
+    """Starts and stops attempts."""
+
+    def __init__(self, engine: Engine, children: Children) -> None:
+        self._engine = engine
+        self._children = children
+
+    def start(self, record: Record, effect: events.StartTransfer) -> None:
+        """Carry out StartTransfer; an effect that a later step has overtaken does nothing."""
+        if record.job.epoch == effect.epoch and record.job.state.is_active:
+            attempt = Attempt(self._engine, self._children, record, effect.file_index, effect.epoch)
+            record.transfer = asyncio.get_running_loop().create_task(attempt.run())
+
+    def stop(self, record: Record) -> None:
+        """Carry out StopTransfer."""
+        if record.transfer is not None:
+            record.transfer.cancel()
+            record.transfer = None
+
+
+class Attempt:
+    """One attempt at one file; cancelled as a task."""
+
+    def __init__(self, engine: Engine, children: Children, record: Record, file_index: int, epoch: int) -> None:
+        self._engine = engine
+        self._children = children
+        self._record = record
+        self._index = file_index
+        self._epoch = epoch
+        self._key = f"{record.job.job_id}:{epoch}"
+        self._ended = asyncio.get_running_loop().create_future()
+        self._network: Source | None = None
+        self._offset = 0
+
+    @property
+    def _file(self) -> File:
+        return self._record.job.files[self._index]
+
+    async def run(self) -> None:
+        """Open, transfer, follow the news until the attempt is over."""
+        worker: Worker | None = None
+        try:
+            local = source_for(self._record, Use.DOWNLOAD_TEMPORARY, ErrorContext.LOCAL_FILE)
+            self._network = source_for(self._record, Use.SOCKET, ErrorContext.REMOTE_FILE)
+            broker = await self._children.broker(local.uid, local.by)
+            descriptor = await self._open(broker, local)
+            try:
+                worker = await self._children.worker(self._network.uid, self._network.by)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            worker.transfer(self._key, self._order(), descriptor, self._news)
+            await self._ended
+        except asyncio.CancelledError:
+            if worker is not None:
+                worker.cancel(self._key)
+            raise
+        except Exception as error:  # noqa: BLE001  # every way to fail must end as an event of the job
+            self._failed(error)
+
+    def _order(self) -> Message:
+        file = self._file
+        validators = file.validators
+        return {
+            "url": file.remote_name,
+            "offset": self._offset,
+            "validators": {
+                "size_bytes": validators.size_bytes,
+                "etag": validators.etag,
+                "last_modified": validators.last_modified,
+            },
+            "is_foreground": self._record.job.properties.priority is Priority.FOREGROUND,
+        }
+
+    # -- the local file -------------------------------------------------------------------------------------------
+
+    async def _open(self, broker: Broker, local: Source) -> int:
+        """A descriptor of the temporary file: the one that is there if it is still ours, else a new one."""
+        temporary = self._file.temporary
+        if temporary is not None and temporary.ino and temporary.uid == local.uid:
+            try:
+                size, descriptor = await broker.reopen(self._file.directory, temporary)
+            except BrokerError as error:
+                if error.step not in {"changed", "reopen"} or error.errno in {errno.EMFILE, errno.ENFILE, errno.EIO}:
+                    raise
+                log.warning("temporary_lost job=%s name=%s why=%s", self._record.job.job_id, temporary.name, error)
+            else:
+                self._offset = min(size, self._file.transferred_bytes)
+                return descriptor
+        if temporary is not None:
+            await self._remove_old(temporary)
+        return await self._create(broker, local)
+
+    async def _remove_old(self, temporary: Temporary) -> None:
+        """Remove a temporary that cannot be used any more; if its maker is not there it becomes a leftover."""
+        maker = source_of_maker(self._record, temporary, self._engine.records.values())
+        if maker is None:
+            return
+        try:
+            broker = await self._children.broker(maker.uid, maker.by)
+            await broker.remove(self._file.directory, temporary)
+        except (BrokerError, ChildLostError, RefusedError) as error:
+            log.warning("temporary_kept job=%s name=%s why=%s", self._record.job.job_id, temporary.name, error)
+        else:
+            await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
+
+    async def _create(self, broker: Broker, local: Source) -> int:
+        """P3, with the name committed before the file exists and its identity before a byte is written."""
+        directory = self._file.directory
+        for _ in range(NAME_TRIES):
+            name = f".BIT{secrets.token_hex(4)}.tmp"
+            by_helper = local.by is not None
+            planned = Temporary(name=name, dev=directory.dev, ino=0, birth_ns=0, uid=local.uid, by_helper=by_helper)
+            await self._announce(planned)
+            try:
+                made, descriptor = await broker.create(directory, name)
+            except BrokerError as error:
+                if error.errno == errno.EEXIST:  # somebody else's file: it is none of our leftovers
+                    await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
+                    continue
+                raise
+            try:
+                await self._announce(Temporary(**made, by_helper=by_helper))
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._offset = 0
+            return descriptor
+        raise BitsError(
+            codes.from_errno(errno.EEXIST),
+            f"cannot find a free name for a temporary file in {directory.path}",
+            context=ErrorContext.LOCAL_FILE,
+        )
+
+    async def _announce(self, temporary: Temporary) -> None:
+        event = events.TemporaryCreated(epoch=self._epoch, file_index=self._index, temporary=temporary)
+        await self._engine.apply(self._record, event)
+
+    # -- news of the worker ---------------------------------------------------------------------------------------
+
+    def _news(self, message: Message | None) -> None:
+        if message is None:
+            self._end_with(ChildLostError("the network worker ended"))
+            return
+        handler = getattr(self, f"_on_{message['event']}", None)
+        if handler is None:
+            self._end_with(ChildLostError(f"the network worker said {message['event']!r}"))
+            return
+        handler(message)
+        self._engine.progressed(self._record)
+
+    def _on_phase(self, message: Message) -> None:
+        self._record.phase = str(message["text"])
+
+    def _on_connected(self, message: Message) -> None:
+        if message["offset"] == 0 and self._file.transferred_bytes > 0:
+            self._restart(str(message["note"]) or "cannot resume at this server")
+        validators = Validators(
+            size_bytes=message["size_bytes"], etag=message["etag"], last_modified=message["last_modified"]
+        )
+        self._record.live_bytes = int(message["offset"])
+        self._record.phase = "transferring"
+        self._apply(
+            events.Connected(
+                epoch=self._epoch,
+                file_index=self._index,
+                validators=validators,
+                size_bytes=message["size_bytes"],
+                note=str(message["note"]),
+            )
+        )
+
+    def _on_restarted(self, message: Message) -> None:
+        self._restart(str(message["reason"]))
+
+    def _restart(self, note: str) -> None:
+        self._record.live_bytes = 0
+        self._apply(events.FileRestarted(epoch=self._epoch, file_index=self._index, note=note))
+
+    def _on_progressed(self, message: Message) -> None:
+        self._record.live_bytes = int(message["transferred_bytes"])
+        durable = int(message["durable_bytes"])
+        if durable > self._file.transferred_bytes:
+            self._apply(events.Progressed(epoch=self._epoch, file_index=self._index, transferred_bytes=durable))
+
+    def _on_transferred(self, message: Message) -> None:
+        self._finish()
+        self._apply(
+            events.FileTransferred(epoch=self._epoch, file_index=self._index, size_bytes=int(message["size_bytes"]))
+        )
+
+    def _on_failed(self, message: Message) -> None:
+        self._on_progressed({"transferred_bytes": message["durable_bytes"], "durable_bytes": message["durable_bytes"]})
+        self._finish()
+        error = JobError(
+            code=int(message["hresult"]),
+            context=ErrorContext[str(message["context"]).upper()],
+            detail=str(message["detail"]),
+            identity=self._network.label if self._network else "",
+            subject=public_url(self._file.remote_name),
+            file_index=self._index,
+            protocol="http",
+            at=self._engine.now().wall,
+            retry_after_seconds=message["retry_after_seconds"],
+        )
+        self._apply(events.AttemptFailed(epoch=self._epoch, error=error, spread=random.uniform(0.0, 0.1)))  # noqa: S311  # spread of retries, not a secret
+
+    def _finish(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _end_with(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _apply(self, event: events.Event) -> None:
+        self._engine.apply(self._record, event)
+
+    # -- failures of our own side ---------------------------------------------------------------------------------
+
+    def _failed(self, error: Exception) -> None:
+        job_error = job_error_of(error, self._file, self._index, self._engine.now().wall)
+        if job_error.code == codes.BG_E_TOKEN_REQUIRED:
+            self._apply(events.TokenLost(error=job_error))
+            return
+        self._apply(events.AttemptFailed(epoch=self._epoch, error=job_error, spread=random.uniform(0.0, 0.1)))  # noqa: S311  # as above
+
+
+def job_error_of(error: Exception, file: File, index: int, at: float) -> JobError:
+    """The error object for a failure on our side of the transfer."""
+    path = f"{file.directory.path}/{file.name}"
+    if isinstance(error, BitsError):
+        return JobError(
+            code=error.hresult, context=error.context, detail=str(error), subject=path, file_index=index, at=at
+        )
+    if isinstance(error, BrokerError):
+        return JobError(
+            code=code_of_broker_error(error),
+            context=ErrorContext.LOCAL_FILE,
+            detail=str(error),
+            subject=error.subject,
+            file_index=index,
+            at=at,
+        )
+    if isinstance(error, RefusedError):
+        code = NO_IDENTITY if error.reason in {"no-account", "not-admitted", "unknown-cookie"} else codes.E_ACCESSDENIED
+        code = NO_IDENTITY if error.reason == "no-landlock" else code
+        return JobError(code=code, context=ErrorContext.GENERAL_QUEUE_MANAGER, detail=str(error), at=at)
+    if not isinstance(error, ChildLostError):
+        log.error("attempt_crashed file=%s", path, exc_info=error)
+    return JobError(
+        code=CHILD_ENDED, context=ErrorContext.GENERAL_QUEUE_MANAGER, detail=str(error), file_index=index, at=at
+    )
+
+
+def code_of_broker_error(error: BrokerError) -> int:
+    """HRESULT of a failed file operation (errors.md §5.2, identity.md P2)."""
+    if error.step == "volume":
+        return codes.BG_E_VOLUME_CHANGED
+    if error.step in {"moved", "changed"}:
+        return codes.E_ACCESSDENIED
+    return codes.from_errno(error.errno, is_directory=error.step == "directory")

@@ -1,0 +1,325 @@
+"""A whole running service, real users who use it, and a web server that knows who connects.
+
+The service runs from the installed package as users get it; each test has its own state directory and socket. To act
+as another user a test forks, drops to that user in the child, and gets the result back.
+"""
+
+import contextlib
+import hashlib
+import http.server
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import pytest
+
+import openbits
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+START_SECONDS = 30.0
+
+
+class Service:
+    """One running service; `stop` and `start` again keep the state directory."""
+
+    def __init__(self, base: Path, uid: int, environ: dict[str, str] | None = None) -> None:
+        self.base = base
+        self.uid = uid
+        self.state = base / "state"
+        self.socket = base / "run" / "bitsd.sock"
+        self.config = base / "config"
+        self.log_path = base / "bitsd.log"
+        self._environ = environ or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        for folder in (self.state, self.socket.parent, self.config):
+            folder.mkdir(exist_ok=True)
+            os.chown(folder, uid, uid)
+            folder.chmod(0o755)
+
+    @property
+    def pid(self) -> int:
+        """Pid of the spawner."""
+        assert self._process is not None
+        return self._process.pid
+
+    def configure(self, text: str) -> None:
+        """Write the configuration that the next start reads."""
+        (self.config / "test.toml").write_text(text)
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        environ = {"PATH": os.environ["PATH"], "OPENBITS_CONFIG": str(self.config), "HOME": "/", **self._environ}
+        identity: dict[str, Any] = {"user": self.uid, "group": self.uid, "extra_groups": []} if self.uid else {}
+        command = [sys.executable, "-I", "-m", "openbits.identity.spawner"]
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--state-dir", str(self.state), "--socket", str(self.socket)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environ,
+                cwd="/",
+                **identity,
+            )
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        """After a start, or after a part of it was killed."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with self.client():
+                    return
+            except openbits.BitsError:
+                if time.monotonic() > deadline or (self._process is not None and self._process.poll() is not None):
+                    pytest.fail(f"the service does not answer:\n{self.log()}")
+                time.sleep(0.02)
+
+    def client(self, level: openbits.Level = openbits.Level.IMPERSONATE) -> openbits.Client:
+        """A client of this service under the identity of this process."""
+        return openbits.Client(level, socket=str(self.socket))
+
+    def pids(self) -> dict[str, int]:
+        """Pids of the programs: spawner, zygote, manager, broker:UID, worker:UID."""
+        with self.client() as client:
+            return dict(client.info["process_ids"])
+
+    def kill(self, program: str) -> None:
+        """Kill -9 one program by name, e.g. `worker`; `spawner` ends all of it."""
+        for name, pid in self.pids().items():
+            if name.partition(":")[0] == program:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if program == "spawner":
+            assert self._process is not None
+            self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait for the end."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=30)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def log(self) -> str:
+        """What the service wrote."""
+        return self.log_path.read_text(errors="replace")
+
+
+@pytest.fixture
+def make_service(open_tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Factory `make_service(uid=0)`; not started yet."""
+    made: list[Service] = []
+
+    def make(uid: int | None = None, environ: dict[str, str] | None = None) -> Service:
+        base = open_tmp_path / f"service{len(made)}"
+        base.mkdir(mode=0o755)
+        made.append(Service(base, os.geteuid() if uid is None else uid, environ))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.close()
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    """A running service of whoever runs the tests: the machine's kind for root, an own one otherwise."""
+    running = make_service()
+    running.start()
+    return running
+
+
+@pytest.fixture
+def as_user() -> Callable[..., Any]:
+    """`as_user(user, function, *args)`: the result of the call in a child that has become this user."""
+    return run_as
+
+
+def run_as(user: Any, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Fork, become `user` (an object with uid and gid, perhaps groups), call, and bring result or exception back."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _child(user, writing, lambda: function(*args, **kwargs))
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    if not data:
+        pytest.fail("the child ended without a result")
+    is_good, value = pickle.loads(data)  # noqa: S301  # written by our own child
+    if is_good:
+        result: R = value
+        return result
+    error, trace = value
+    error.add_note(trace)
+    raise error
+
+
+def _child(user: Any, writing: int, call: Callable[[], object]) -> NoReturn:
+    try:
+        if os.geteuid() == 0:
+            os.setgroups(getattr(user, "groups", ()))
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+        result: tuple[bool, object] = (True, call())
+    except openbits.BitsError as error:
+        result = (False, (error, ""))
+    except BaseException as error:  # noqa: BLE001  # everything is reported to the test
+        result = (False, (AssertionError(f"{type(error).__name__}: {error}"), traceback.format_exc()))
+    try:
+        with os.fdopen(writing, "wb") as pipe:
+            pickle.dump(result, pipe)
+    finally:
+        os._exit(0)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request: method, path, first byte asked for, and the uid of the socket at the other end."""
+
+    method: str
+    path: str
+    first_byte: int
+    uid: int
+
+
+@dataclass
+class Site:
+    """What the recording server serves; change it at any time."""
+
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    gates: dict[str, tuple[int, threading.Event]] = field(default_factory=dict)
+    """Path → so many bytes are sent, the rest when the event is set."""
+    refuse_uids: set[int] = field(default_factory=set)
+    has_ranges: bool = True
+    url: str = ""
+
+    def put(self, path: str, body: bytes) -> str:
+        """Serve `body` at `path`; the whole URL."""
+        self.bodies[path] = body
+        self.tags[path] = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        return self.url + path
+
+    def gate(self, path: str, after_bytes: int) -> threading.Event:
+        """Hold the body back after so many bytes (counted from the start of the file) until the event is set."""
+        event = threading.Event()
+        self.gates[path] = (after_bytes, event)
+        return event
+
+    def uids(self, path: str) -> set[int]:
+        """Uids of all sockets that asked for the path."""
+        return {seen.uid for seen in self.seen if seen.path == path}
+
+    def offsets(self, path: str) -> list[int]:
+        """First bytes of the GET requests for the path, in order."""
+        return [seen.first_byte for seen in self.seen if seen.path == path and seen.method == "GET"]
+
+
+def _uid_of_peer(port: int) -> int:
+    """Column 8 of /proc/net/tcp: whose socket has this loopback port."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        columns = line.split()
+        if columns[1] == f"0100007F:{port:04X}":
+            return int(columns[7])
+    return -1
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A loopback web server that records who asks."""
+    content = Site()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.head()
+
+        def do_GET(self) -> None:
+            first = self.head()
+            body = content.bodies.get(self.path, b"")
+            with contextlib.suppress(ConnectionError):
+                stop, event = content.gates.get(self.path, (len(body), threading.Event()))
+                if first < stop < len(body):
+                    self.wfile.write(body[first:stop])
+                    first = stop
+                if first < len(body) and self.path in content.gates:
+                    event.wait(60)
+                self.wfile.write(body[first:])
+
+        def head(self) -> int:
+            uid = _uid_of_peer(self.client_address[1])
+            body = content.bodies.get(self.path)
+            match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            first = int(match.group(1)) if match and content.has_ranges else 0
+            if self.headers.get("If-Range", content.tags.get(self.path)) != content.tags.get(self.path):
+                first = 0
+            content.seen.append(Seen(self.command, self.path, int(match.group(1)) if match else 0, uid))
+            if body is None or uid in content.refuse_uids:
+                self.send_response(404 if body is None else 403)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return 1 << 62
+            self.send_response(206 if first else 200)
+            self.send_header("Content-Length", str(len(body) - first))
+            self.send_header("ETag", content.tags[self.path])
+            self.send_header("Last-Modified", "Wed, 01 Oct 2025 12:00:00 GMT")
+            if first:
+                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
+            self.end_headers()
+            return first
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # signature of the library
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    content.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield content
+    for _, event in content.gates.values():
+        event.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def private_folder(open_tmp_path: Path) -> Callable[[Any], Path]:
+    """`private_folder(user)`: a 0700 folder of this user."""
+    counter = iter(range(1000))
+
+    def make(user: Any) -> Path:
+        folder = open_tmp_path / f"private{next(counter)}"
+        folder.mkdir(mode=0o700)
+        os.chown(folder, user.uid, user.gid)
+        return folder
+
+    return make
