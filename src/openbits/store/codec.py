@@ -1,0 +1,162 @@
+"""Jobs, files and events to rows and back.
+
+A job is one JSON document; the columns beside it (owner_uid, state, priority) are copies to search by, never read back.
+Its files have rows of their own: columns for the progress, a document for the rest. A document may lack fields that
+were added later: they load with their defaults. Fields that a newer OpenBITS added within the same schema are ignored.
+So a new property needs no schema step; a renamed field, or one without a default, does.
+
+Enumerations are stored by number. Boot-clock instants mean nothing after a restart and load as None.
+"""
+
+import builtins
+import enum
+import functools
+import json
+import operator
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from openbits.core.model import File, Job
+from openbits.store.changes import StoredEvent
+
+Value = TypeVar("Value")
+Document = dict[str, Any]
+Reader = Callable[[Any], Any]
+
+JobRow = tuple[str, int, int, int, str]
+"""job_id, owner_uid, state, priority, document"""
+FileRow = tuple[int, int, int, str]
+"""transferred_bytes, is_transferred, is_published, document"""
+EventRow = tuple[int, float, str, str, int, int | None, str]
+"""seq, at, kind, job_id, owner_uid, file_index, data"""
+
+_NOT_IN_DOCUMENT: dict[type, set[str]] = {
+    Job: {"job_id", "files", "retry_at", "stalled_since"},
+    File: {"transferred_bytes", "is_transferred", "is_published"},
+}
+"""Fields with a column or a table of their own, and the boot-clock instants."""
+
+_FIELDS: dict[type, dict[str, None]] = {}
+"""The fields of each class that its document holds, in order."""
+_READERS: dict[type, dict[str, Reader]] = {}
+"""What turns the JSON of such a field into its value; fields that JSON says as they are have none."""
+
+
+def _plain(value: object) -> object:
+    names = _FIELDS.get(type(value))
+    if names is not None:
+        return {name: getattr(value, name) for name in names}
+    if isinstance(value, enum.Enum):
+        return value.value
+    raise TypeError(f"cannot store a value of type {type(value).__name__}")
+
+
+_in_row = operator.attrgetter(
+    *(item.name for item in fields(Job) if item.name not in {"files", "retry_at", "stalled_since"})
+)
+_to_json = json.JSONEncoder(default=_plain, separators=(",", ":"), check_circular=False).encode
+
+
+def job_to_row(job: Job) -> JobRow:
+    """The row of the job itself, without its files."""
+    return str(job.job_id), job.owner.uid, job.state, job.properties.priority, _to_json(job)
+
+
+def is_same_row(before: Job, after: Job) -> bool:
+    """True if both have the same row: at most files and boot-clock instants differ."""
+    return bool(_in_row(before) == _in_row(after))
+
+
+def job_from_document(job_id: str, text: str, files: Iterable[File]) -> Job:
+    """The job of a row and its files; raises ValueError, TypeError or AttributeError if it is not a job's document."""
+    return _build(Job, json.loads(text), job_id=UUID(job_id), files=tuple(files))
+
+
+def file_to_row(file: File) -> FileRow:
+    """The row of a file, without its job and index."""
+    return file.transferred_bytes, file.is_transferred, file.is_published, _to_json(file)
+
+
+def file_from_row(row: FileRow) -> File:
+    """The file of a row; raises ValueError, TypeError or AttributeError if it is not a file's document."""
+    transferred_bytes, is_transferred, is_published, text = row
+    return _build(
+        File,
+        json.loads(text),
+        transferred_bytes=transferred_bytes,
+        is_transferred=bool(is_transferred),
+        is_published=bool(is_published),
+    )
+
+
+def event_to_row(event: StoredEvent) -> EventRow:
+    """The row of an event."""
+    return (
+        event.seq,
+        event.at,
+        event.kind,
+        str(event.job_id),
+        event.owner_uid,
+        event.file_index,
+        _to_json(dict(event.data)),
+    )
+
+
+def event_from_row(row: EventRow) -> StoredEvent:
+    """The event of a row; raises ValueError if its data cannot be read."""
+    seq, at, kind, job_id, owner_uid, file_index, data = row
+    return StoredEvent(
+        seq=seq,
+        at=at,
+        kind=kind,
+        job_id=UUID(job_id),
+        owner_uid=owner_uid,
+        file_index=file_index,
+        data=json.loads(data),
+    )
+
+
+def _build(cls: type[Value], document: Document, **columns: object) -> Value:
+    """An instance from the fields of a document and the values of its columns."""
+    if not document.keys() <= _FIELDS[cls].keys():
+        document = {name: value for name, value in document.items() if name in _FIELDS[cls]}
+    for name, read in _READERS[cls].items():
+        if (value := document.get(name)) is not None:
+            document[name] = read(value)
+    return cls(**document, **columns)
+
+
+def _learn(cls: Any) -> None:
+    """Enter a class of the model, and those its fields hold, in the two tables."""
+    hints = typing.get_type_hints(cls)
+    names = [item.name for item in fields(cls) if item.name not in _NOT_IN_DOCUMENT.get(cls, ())]
+    _FIELDS[cls] = dict.fromkeys(names)
+    _READERS[cls] = {name: read for name in names if (read := _reader(hints[name])) is not None}
+
+
+def _reader(hint: Any) -> Reader | None:
+    match typing.get_origin(hint), typing.get_args(hint):
+        case types.UnionType, (some, types.NoneType):
+            return _reader(some)
+        case builtins.tuple, (item, builtins.Ellipsis):
+            return _tuple_reader(_reader(item))
+    if is_dataclass(hint):
+        _learn(hint)
+        return functools.partial(_build, typing.cast("type", hint))
+    if issubclass(hint, enum.Enum):
+        return typing.cast("Reader", hint)
+    if hint in {int, float, str, bool}:
+        return None
+    raise TypeError(f"no rule for reading a field of type {hint}")
+
+
+def _tuple_reader(read: Reader | None) -> Reader:
+    return tuple if read is None else lambda items: tuple(map(read, items))
+
+
+for _stored in (Job, File):
+    _learn(_stored)

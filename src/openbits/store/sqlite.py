@@ -1,0 +1,278 @@
+"""The store in one SQLite file, `queue.db`, in a directory of the manager: jobs, their files, the event stream.
+
+A commit is on the disk when it returns (WAL, synchronous FULL) and is whole or absent after a crash at any moment.
+One thread at a time may commit (see `openbits.store.writer`); the reading functions may be called from any thread
+and do not wait for a commit.
+
+Damaged is what SQLite or the codec cannot read: it is set aside beside the new, empty store and `Loaded.was_damaged`
+names it (jobs.md §18, OPEN-66). A full disk, a read-only file system or a store of a newer OpenBITS is not damage:
+StoreError, nothing is touched.
+"""
+
+import contextlib
+import itertools
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from openbits.core.model import File, Job, JobId
+from openbits.store import codec, place, schema
+from openbits.store.changes import (
+    AppendEvent,
+    Change,
+    ForgetJob,
+    Loaded,
+    SaveJob,
+    StoreDamagedError,
+    StoredEvent,
+    StoreError,
+    coalesce,
+)
+
+FILE_NAME = "queue.db"
+KEPT_EVENTS = 10_000
+"""At least so many of the newest events are kept; older ones go in batches of TRIM_EVENTS."""
+TRIM_EVENTS = 1_000
+LOCK_WAIT_SECONDS = 10.0
+"""How long a lock of another program (somebody looks with the sqlite3 shell) is waited for."""
+LOG_KEPT_BYTES = 16 << 20
+"""A write-ahead log that grew beyond this is cut back after the next checkpoint."""
+
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NEXT_STEPS = {
+    sqlite3.SQLITE_FULL: "free space on its file system, then start the service again",
+    sqlite3.SQLITE_READONLY: "make the file and its file system writable, then start the service again",
+    sqlite3.SQLITE_CANTOPEN: "check the permissions of its directory, then start the service again",
+    sqlite3.SQLITE_BUSY: "end the program that holds a lock on it, then start the service again",
+    sqlite3.SQLITE_IOERR: "check the disk and its free space, then start the service again",
+}
+"""What to do about a primary SQLite result code."""
+
+
+class Store:
+    """An open store; `open_store` makes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._was_damaged: Path | None = None
+        self._damage = ""
+        self._read_lock = threading.Lock()
+        self._first_seq = self._last_seq = 0
+        try:
+            self._open()
+        except StoreDamagedError as damage:
+            self._start_empty(damage)
+
+    @property
+    def first_seq(self) -> int:
+        """Number of the oldest event that is kept: a subscriber that resumes further back has missed some."""
+        return self._first_seq
+
+    def load(self) -> Loaded:
+        """Read the whole queue, once, before the first commit; what cannot be read is set aside.
+
+        Raises StoreError if the disk fails.
+        """
+        try:
+            jobs = self._read_jobs()
+            self.events_after(0, None, -1)  # only to find damage now rather than in the middle of a subscription
+        except StoreDamagedError as damage:
+            self.close()
+            self._start_empty(damage)
+            jobs = []
+        return Loaded(jobs=jobs, last_seq=self._last_seq, was_damaged=self._was_damaged, damage=self._damage)
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Carry out all changes or none of them; they are on the disk when this returns.
+
+        Raises StoreError: no space, input/output error, or changes that do not fit what is stored.
+        """
+        first_seq, last_seq = self._first_seq, self._last_seq
+        with _told("write", self._path), self._transaction():
+            for change in coalesce(changes):
+                match change:
+                    case ForgetJob(job_id):
+                        self._writing.execute("DELETE FROM jobs WHERE job_id = ?", (str(job_id),))
+                    case SaveJob(before=before, after=after):
+                        self._save(before, after)
+                    case AppendEvent(event):
+                        last_seq = self._append(event, last_seq)
+            if last_seq - first_seq >= KEPT_EVENTS + TRIM_EVENTS:
+                first_seq = last_seq - KEPT_EVENTS + 1
+                self._writing.execute("DELETE FROM events WHERE seq < ?", (first_seq,))
+        self._first_seq, self._last_seq = first_seq, last_seq
+
+    def events_after(self, seq: int, owner_uid: int | None, limit: int) -> list[StoredEvent]:
+        """The events after number `seq`, oldest first: of one owner's jobs or of all (None); -1 is no limit."""
+        return self._read_events(
+            "SELECT * FROM events WHERE seq > :seq AND (:owner_uid IS NULL OR owner_uid = :owner_uid) "
+            "ORDER BY seq LIMIT :limit",
+            {"seq": seq, "owner_uid": owner_uid, "limit": limit},
+        )
+
+    def job_history(self, job_id: JobId, limit: int) -> list[StoredEvent]:
+        """The newest events of a job that are still kept, oldest first; also of a job that was forgotten."""
+        newest_first = self._read_events(
+            "SELECT * FROM events WHERE job_id = :job_id ORDER BY seq DESC LIMIT :limit",
+            {"job_id": str(job_id), "limit": limit},
+        )
+        return newest_first[::-1]
+
+    def close(self) -> None:
+        """Close the file; the writer is closed before."""
+        self._reading.close()
+        self._writing.close()
+
+    def _open(self) -> None:
+        with _told("open", self._path), contextlib.ExitStack() as opened:
+            place.make_private(self._path)
+            self._writing = _connect(self._path, opened)
+            _check_and_lift(self._writing, self._path)
+            self._reading = _connect(self._path, opened)
+            self._reading.execute("PRAGMA query_only = ON")
+            oldest, newest = self._reading.execute(
+                "SELECT (SELECT min(seq) FROM events), coalesce(max(seq), 0) FROM sqlite_sequence"
+            ).fetchone()
+            self._last_seq = newest
+            self._first_seq = newest + 1 if oldest is None else oldest
+            opened.pop_all()  # nothing went wrong: they stay open
+
+    def _start_empty(self, damage: StoreDamagedError) -> None:
+        self._damage = str(damage)
+        with _told("set aside", self._path):
+            self._was_damaged = place.set_aside(self._path, datetime.now(UTC))
+        self._open()
+
+    def _save(self, before: Job | None, after: Job) -> None:
+        if before is None:
+            job = self._writing.execute(
+                "INSERT INTO jobs (job_id, owner_uid, state, priority, document) VALUES (?, ?, ?, ?, ?)",
+                codec.job_to_row(after),
+            ).lastrowid
+        else:
+            found = self._writing.execute("SELECT id FROM jobs WHERE job_id = ?", (str(after.job_id),)).fetchone()
+            if found is None:
+                raise StoreError(f"cannot save job {after.job_id}: it is not in the store {self._path}")
+            (job,) = found
+            if not codec.is_same_row(before, after):
+                self._writing.execute(
+                    "UPDATE jobs SET (job_id, owner_uid, state, priority, document) = (?, ?, ?, ?, ?) WHERE id = ?",
+                    (*codec.job_to_row(after), job),
+                )
+        self._save_files(job, before.files if before else (), after.files)
+
+    def _save_files(self, job: int | None, before: Sequence[File], after: Sequence[File]) -> None:
+        """Write the files that are other objects than before: values are frozen, so the same object is unchanged."""
+        pairs = enumerate(itertools.zip_longest(before, after))
+        changed = [(index, new) for index, (old, new) in pairs if new is not old]
+        self._writing.executemany(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
+            [(job, index, *codec.file_to_row(file)) for index, file in changed if file is not None],
+        )
+        if len(after) < len(before):
+            self._writing.execute("DELETE FROM files WHERE job = ? AND file_index >= ?", (job, len(after)))
+
+    def _append(self, event: StoredEvent, last_seq: int) -> int:
+        if event.seq != last_seq + 1:
+            raise StoreError(f"cannot append event {event.seq}: the last one in {self._path} is {last_seq}")
+        self._writing.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", codec.event_to_row(event))
+        return event.seq
+
+    def _read_jobs(self) -> list[Job]:
+        files: dict[int, list[File]] = {}
+        with self._read() as reading:
+            for job, index, *row in reading.execute("SELECT * FROM files ORDER BY job, file_index"):
+                of_job = files.setdefault(job, [])
+                if index != len(of_job):
+                    raise ValueError(f"file {len(of_job)} of job {job} is missing")
+                of_job.append(codec.file_from_row(tuple(row)))
+            rows = reading.execute("SELECT id, job_id, document FROM jobs ORDER BY id")
+            jobs = [codec.job_from_document(job_id, text, files.pop(job, ())) for job, job_id, text in rows]
+            if files:
+                raise ValueError(f"there are files, but no job {min(files)}")
+        return jobs
+
+    def _read_events(self, query: str, parameters: dict[str, object]) -> list[StoredEvent]:
+        with self._read() as reading:
+            return [codec.event_from_row(row) for row in reading.execute(query, parameters)]
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        """The reading connection; a row that the codec cannot read is damage like a page that SQLite cannot read."""
+        with _told("read", self._path), self._read_lock:
+            try:
+                yield self._reading
+            except (ValueError, TypeError, AttributeError) as error:
+                raise _damaged("read", self._path, error) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._writing.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._writing.execute("COMMIT")
+        except BaseException:
+            if self._writing.in_transaction:  # SQLite has rolled back by itself when the disk is full
+                self._writing.execute("ROLLBACK")
+            raise
+
+
+def open_store(directory: Path) -> Store:
+    """Open the store of the directory, make it if there is none, lift an older schema.
+
+    Raises StoreError: directory of a wrong owner or mode, store of a newer OpenBITS, disk full, input/output error.
+    """
+    place.check_directory(directory)
+    return Store(directory / FILE_NAME)
+
+
+def _connect(path: Path, opened: contextlib.ExitStack) -> sqlite3.Connection:
+    """A connection in autocommit mode, for whichever thread holds it at the moment; `opened` will close it."""
+    connection = sqlite3.connect(path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    opened.callback(connection.close)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
+    return connection
+
+
+def _check_and_lift(connection: sqlite3.Connection, path: Path) -> None:
+    number, known = schema.version(connection), len(schema.STEPS)
+    if not schema.is_ours(connection):
+        raise StoreDamagedError(f"cannot open the store {path}: not a store of OpenBITS")
+    if number > known:
+        raise StoreError(
+            f"cannot open the store {path}: the store was written by a newer OpenBITS (schema {number}, this one knows "
+            f"{known}); install that version or move {path.parent} aside"
+        )
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise _damaged("open", path, verdict)
+    connection.execute("PRAGMA journal_mode = WAL")
+    schema.lift(connection)
+    if not schema.is_whole(connection):
+        raise _damaged("open", path, "a table is missing")
+
+
+@contextlib.contextmanager
+def _told(verb: str, path: Path) -> Iterator[None]:
+    """Errors of SQLite and of the system as StoreError with the next step."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None and isinstance(error, sqlite3.OperationalError):  # the module itself: text is not UTF-8
+            raise _damaged(verb, path, error) from error
+        primary = (code or 0) & 0xFF
+        if primary in _DAMAGE:
+            raise _damaged(verb, path, error) from error
+        next_step = _NEXT_STEPS.get(primary, "see what the service logged before")
+        raise StoreError(f"cannot {verb} the store {path}: {error}; {next_step}") from error
+    except OSError as error:
+        raise StoreError(f"cannot {verb} the store {path}: {error.strerror}; check its directory") from error
+
+
+def _damaged(verb: str, path: Path, reason: object) -> StoreDamagedError:
+    return StoreDamagedError(f"cannot {verb} the store {path}: it is damaged ({reason}); the next start sets it aside")
