@@ -1,0 +1,194 @@
+"""The file broker: performs the path recipe for the manager, under one identity (docs/processes.md).
+
+It is a child of the zygote that has already dropped to its identity, perhaps confined by Landlock to the directories
+of its jobs. It has no network, imports nothing late and opens nothing but what `paths` opens. One request at a time
+is answered; the broker ends when its channel closes, and on a request that the protocol does not allow: a manager
+that sends one is broken or not ours.
+
+What a request can make it do is bounded by `paths` and by the form of its fields: a temporary file has a name of our
+form, so that no request reaches another file but by publishing over it.
+"""
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from openbits import channel
+from openbits.channel import ChannelClosedError, Message
+from openbits.identity import paths
+from openbits.identity.filecalls import Opener, choose_opener
+from openbits.identity.path_errors import NAME_BYTES, PATH_BYTES, PathError
+from openbits.identity.paths import Directory, Temporary
+
+_TEMPORARY_NAME = re.compile(r"\.BIT[0-9a-f]{8}\.tmp")
+"""OPEN-32."""
+
+_INTEGERS = range(2**64)
+_TIMES_NS = range(-(2**63), 2**63)
+_UMASKS = range(0o1000)
+
+Answer = tuple[Message, list[int]]
+"""Fields of the answer and the descriptor to pass, if any."""
+
+
+class MalformedRequestError(Exception):
+    """The manager sent something that the protocol does not allow."""
+
+
+def run(control: socket.socket) -> None:
+    """Answer requests until the channel closes or a request is malformed."""
+    opener = choose_opener()
+    while True:
+        try:
+            request, surplus = channel.receive(control)
+            channel.close_all(surplus)
+            message, descriptors = answer(request, opener)
+        except (ChannelClosedError, MalformedRequestError):
+            return
+        try:
+            channel.send(control, message, descriptors)
+        except ChannelClosedError:
+            return
+        finally:
+            channel.close_all(descriptors)
+
+
+def answer(request: Message, opener: Opener) -> Answer:
+    """The answer to one request. Raises MalformedRequestError."""
+    number = request.get("id")
+    operation = _OPERATIONS.get(_text(request, "op"))
+    if not isinstance(number, int | str) or operation is None:
+        raise MalformedRequestError("a request has an id and a known op")
+    try:
+        fields, descriptors = operation(request, opener)
+    except PathError as error:
+        failed = {
+            "reply": number,
+            "ok": False,
+            "errno": error.errno,
+            "step": error.step,
+            "subject": _plain(error.subject),
+            "text": str(error),
+        }
+        return failed, []
+    return {"reply": number, "ok": True, **fields}, descriptors
+
+
+def _resolve(request: Message, opener: Opener) -> Answer:
+    directory, name = paths.resolve(_bytes(request, "path"), opener)
+    plain = {"path": _plain(directory.path), "dev": directory.dev, "ino": directory.ino}
+    return {"directory": plain, "name": _plain(name)}, []
+
+
+def _create(request: Message, opener: Opener) -> Answer:
+    temporary, descriptor = paths.create(_directory(request), _temporary_name(request), opener)
+    plain = {
+        "name": _plain(temporary.name),
+        "dev": temporary.dev,
+        "ino": temporary.ino,
+        "birth_ns": temporary.birth_ns,
+        "uid": temporary.uid,
+    }
+    return {"temporary": plain}, [descriptor]
+
+
+def _reopen(request: Message, opener: Opener) -> Answer:
+    size_bytes, descriptor = paths.reopen(_directory(request), _temporary(request), opener)
+    return {"size_bytes": size_bytes}, [descriptor]
+
+
+def _publish(request: Message, opener: Opener) -> Answer:
+    modified_ns = None if request.get("modified_ns") is None else _integer(request, "modified_ns", _TIMES_NS)
+    paths.publish(
+        _directory(request),
+        _temporary(request),
+        _name(request),
+        opener,
+        umask=_integer(request, "umask", _UMASKS),
+        modified_ns=modified_ns,
+    )
+    return {}, []
+
+
+def _remove(request: Message, opener: Opener) -> Answer:
+    paths.remove(_directory(request), _temporary(request), opener)
+    return {}, []
+
+
+_OPERATIONS: Mapping[str, Callable[[Message, Opener], Answer]] = {
+    "resolve": _resolve,
+    "create": _create,
+    "reopen": _reopen,
+    "publish": _publish,
+    "remove": _remove,
+}
+
+
+# -- fields of a request ----------------------------------------------------------------------------------------------
+
+
+def _directory(request: Message) -> Directory:
+    fields = _object(request, "directory")
+    path = _bytes(fields, "path")
+    if len(path) > PATH_BYTES or b"\0" in path or not paths.is_normalised(path):
+        raise MalformedRequestError("a directory has a canonical path")
+    return Directory(path=path, dev=_integer(fields, "dev", _INTEGERS), ino=_integer(fields, "ino", _INTEGERS))
+
+
+def _temporary(request: Message) -> Temporary:
+    fields = _object(request, "temporary")
+    return Temporary(
+        name=_temporary_name(fields),
+        dev=_integer(fields, "dev", _INTEGERS),
+        ino=_integer(fields, "ino", _INTEGERS),
+        birth_ns=_integer(fields, "birth_ns", _TIMES_NS),
+        uid=_integer(fields, "uid", _INTEGERS),
+    )
+
+
+def _temporary_name(fields: Message) -> bytes:
+    name = _text(fields, "name")
+    if not _TEMPORARY_NAME.fullmatch(name):
+        raise MalformedRequestError("a temporary file is called .BIT<8 hex>.tmp")
+    return name.encode()
+
+
+def _name(request: Message) -> bytes:
+    name = _bytes(request, "name")
+    if name in {b"", b".", b".."} or b"/" in name or b"\0" in name or len(name) > NAME_BYTES:
+        raise MalformedRequestError("a final name is one component of a path")
+    return name
+
+
+def _object(fields: Message, key: str) -> Message:
+    value = fields.get(key)
+    if not isinstance(value, dict):
+        raise MalformedRequestError(f"{key} is an object")
+    return value
+
+
+def _integer(fields: Message, key: str, allowed: range) -> int:
+    value: Any = fields.get(key)
+    if type(value) is not int or value not in allowed:
+        raise MalformedRequestError(f"{key} is an integer from {allowed.start} to {allowed.stop - 1}")
+    return value
+
+
+def _text(fields: Message, key: str) -> str:
+    value = fields.get(key)
+    if not isinstance(value, str):
+        raise MalformedRequestError(f"{key} is a string")
+    return value
+
+
+def _bytes(fields: Message, key: str) -> bytes:
+    """A path or name; bytes that are not UTF-8 travel as lone surrogates, as in Python's own file names."""
+    try:
+        return _text(fields, key).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise MalformedRequestError(f"{key} is not the text of a path") from error
+
+
+def _plain(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")

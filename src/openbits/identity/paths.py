@@ -1,0 +1,307 @@
+"""The path recipe (identity.md §12): the only code of the service that opens, makes, renames or removes a user's file.
+
+It runs in a file broker, under the one identity whose files these are; root never calls it for somebody else.
+It is not a protocol: `broker` speaks to the manager, this module takes and returns values and descriptors.
+
+Rules that hold for every function but `resolve`:
+- the directory is opened anew from its canonical path without following a symlink, and must be the one, by device and
+  inode, that was fixed when the file was added (P2); every act then names one component relative to that descriptor;
+- a temporary file is touched only if it is the one we made: device, inode, birth time and owner (P4);
+- no file is opened before its status said that it is that one, and then through the descriptor that was asked, so
+  nothing planted in the directory (FIFO, device, symlink) can hang or mislead us;
+- what was promised is on the disk: file before rename, directory after it.
+
+A failure is a PathError: errno, step, object, and a text that names identity, object and next step.
+"""
+
+# ruff: noqa: PTH101, PTH115, PTH118  # paths are bytes, which pathlib does not carry
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from openbits.identity import acl
+from openbits.identity.filecalls import Opener, Status, statx
+from openbits.identity.path_errors import (
+    NAME_BYTES,
+    PATH_BYTES,
+    changed,
+    failing,
+    failure,
+    may_not_create,
+    moved,
+    unreachable,
+    volume_changed,
+)
+
+_TEMPORARY_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """A destination directory as it was fixed when the file was added (P1); `path` is canonical."""
+
+    path: bytes
+    dev: int
+    ino: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Temporary:
+    """A temporary file and what proves that it is still the same one (P4).
+
+    `ino` 0: its name was announced, but its creation never confirmed; only `remove` knows what to do with that.
+    """
+
+    name: bytes
+    dev: int
+    ino: int
+    birth_ns: int
+    uid: int
+
+
+def resolve(path: bytes, opener: Opener) -> tuple[Directory, bytes]:
+    """Directory and name of a destination file: the only time that symlinks in its path are followed (P1).
+
+    Raises PathError with step `directory`; EISDIR if the destination is a directory, EEXIST if it is a device, FIFO
+    or socket, which publishing would replace by a file.
+    """
+    _check_destination(path)
+    parent, name = os.path.split(path)
+    try:
+        parent_fd = opener(parent, os.O_PATH | os.O_DIRECTORY, follow=True)
+    except OSError as error:
+        raise unreachable(error.errno or 0, parent) from error
+    try:
+        with failing("directory", parent):
+            canonical = os.readlink(b"/proc/self/fd/%d" % parent_fd)
+            found = statx(parent_fd)
+    finally:
+        os.close(parent_fd)
+    directory = Directory(path=canonical, dev=found.dev, ino=found.ino)
+    with _opened(directory, opener) as dir_fd, failing("directory", path):
+        with contextlib.suppress(PermissionError):  # who may not search the directory hears so from the next check
+            _check_replaceable(_find(dir_fd, name), path)
+        _check_may_create(dir_fd, canonical)
+    return directory, name
+
+
+def create(directory: Directory, name: bytes, opener: Opener) -> tuple[Temporary, int]:
+    """Make the temporary file `name`, mode 0600, and open it write-only (P3).
+
+    Raises PathError; EEXIST with step `create` if the name is taken: it is never reused.
+    """
+    subject = os.path.join(directory.path, name)
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
+    with _opened(directory, opener) as dir_fd, failing("create", subject):
+        try:
+            file_fd = opener(name, flags, mode=_TEMPORARY_MODE, dir_fd=dir_fd)
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                raise may_not_create("create", directory.path, os.fstat(dir_fd)) from error
+            raise
+        try:
+            found = statx(file_fd)
+            _check_owner(found, dir_fd, name, subject)
+            os.fchmod(file_fd, _TEMPORARY_MODE)  # a default ACL may have given the owner less
+        except BaseException:
+            os.close(file_fd)
+            raise
+    return Temporary(name=name, dev=found.dev, ino=found.ino, birth_ns=found.birth_ns, uid=found.uid), file_fd
+
+
+def reopen(directory: Directory, temporary: Temporary, opener: Opener) -> tuple[int, int]:
+    """Size in bytes and write-only descriptor of a temporary file that is still the one we made (P5)."""
+    subject = os.path.join(directory.path, temporary.name)
+    with _opened(directory, opener) as dir_fd, failing("reopen", subject):
+        file_fd, size_bytes = _open_temporary(dir_fd, temporary, subject, opener)
+        return size_bytes, file_fd
+
+
+def publish(
+    directory: Directory, temporary: Temporary, name: bytes, opener: Opener, *, umask: int, modified_ns: int | None
+) -> None:
+    """Give the temporary file its mode, its modification time and its final name, durably (P6).
+
+    A symlink at the final name is replaced, not followed. Published before (the temporary's name is gone and the
+    final name is that file): nothing is left to do but the sync. Raises PathError; ENOENT with step `publish` if
+    neither name is our file, EISDIR if the final name is a directory.
+    """
+    temporary_path, final_path = (os.path.join(directory.path, each) for each in (temporary.name, name))
+    with _opened(directory, opener) as dir_fd, failing("publish", final_path):
+        if _find(dir_fd, temporary.name) is None:
+            published = _find(dir_fd, name)
+            if published is None or not _is_same(published, temporary):
+                raise failure(errno.ENOENT, "publish", temporary_path, "it is gone; the file must be fetched again")
+        else:
+            file_fd, _ = _open_temporary(dir_fd, temporary, temporary_path, opener)
+            try:
+                _set_mode(file_fd, dir_fd, umask)
+                if modified_ns is not None:
+                    os.utime(file_fd, ns=(os.fstat(file_fd).st_atime_ns, modified_ns))
+                os.fsync(file_fd)
+                _check_ours(statx(dir_fd, temporary.name), temporary, temporary_path)
+                os.rename(temporary.name, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            finally:
+                os.close(file_fd)
+        _sync_directory(dir_fd)
+
+
+def remove(directory: Directory, temporary: Temporary, opener: Opener) -> None:
+    """Remove the temporary file if it is the one we made (P7); a name that does not exist any more is success.
+
+    A temporary that was only announced (`ino` 0) is removed if it is what a creation just before a crash leaves: an
+    empty regular file of this identity with one link.
+    """
+    subject = os.path.join(directory.path, temporary.name)
+    with _opened(directory, opener) as dir_fd, failing("remove", subject):
+        found = _find(dir_fd, temporary.name)
+        if found is not None:
+            if not (_is_same(found, temporary) if temporary.ino else _is_just_created(found)):
+                raise changed(subject, "another file has its name")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary.name, dir_fd=dir_fd)
+        _sync_directory(dir_fd)
+
+
+# -- the directory ----------------------------------------------------------------------------------------------------
+
+
+def is_normalised(path: bytes) -> bool:
+    """True if the path is absolute and has no empty, `.` or `..` component."""
+    return path == b"/" or (path.startswith(b"/") and not {b"", b".", b".."} & set(path.split(b"/")[1:]))
+
+
+def _check_destination(path: bytes) -> None:
+    """OPEN-29. The manager has normalised the path, which is not believed."""
+    if not path.startswith(b"/") or b"\0" in path:
+        raise failure(errno.EINVAL, "directory", path, "the path must be absolute and without a NUL byte")
+    components = path.split(b"/")[1:]
+    if len(path) > PATH_BYTES or max(map(len, components)) > NAME_BYTES:
+        raise failure(errno.ENAMETOOLONG, "directory", path)
+    if components[-1] == b"":
+        raise failure(errno.EISDIR, "directory", path, "it names a directory; add the name of the file")
+    if not is_normalised(path):
+        raise failure(errno.EINVAL, "directory", path, "the path must be written without //, . and ..")
+
+
+@contextlib.contextmanager
+def _opened(directory: Directory, opener: Opener) -> Iterator[int]:
+    """O_PATH descriptor of the directory, if it is still the one that was fixed (P2)."""
+    try:
+        dir_fd = opener(directory.path, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:  # a component has become a symlink or a file
+            raise moved(directory.path) from error
+        raise unreachable(error.errno or 0, directory.path) from error
+    try:
+        with failing("directory", directory.path):
+            found = statx(dir_fd)
+        if found.dev != directory.dev:
+            raise volume_changed(directory.path)
+        if found.ino != directory.ino:
+            raise moved(directory.path)
+        yield dir_fd
+    finally:
+        os.close(dir_fd)
+
+
+def _check_may_create(dir_fd: int, path: bytes) -> None:
+    if os.access(b".", os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):
+        return
+    if os.fstatvfs(dir_fd).f_flag & os.ST_RDONLY:
+        raise failure(errno.EROFS, "directory", path)
+    raise may_not_create("directory", path, os.fstat(dir_fd))
+
+
+def _check_replaceable(found: Status | None, path: bytes) -> None:
+    """Rename replaces a file or a symlink; it must not replace the likes of /dev/null."""
+    if found is None or stat.S_ISREG(found.mode) or stat.S_ISLNK(found.mode):
+        return
+    if stat.S_ISDIR(found.mode):
+        raise failure(errno.EISDIR, "directory", path)
+    raise failure(errno.EEXIST, "directory", path, "a device, FIFO or socket has this name; choose another one")
+
+
+def _sync_directory(dir_fd: int) -> None:
+    """Make what was done to the names in the directory durable."""
+    try:
+        readable_fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    except PermissionError:  # a drop box, which may be written but not read, can only be synced with everything else
+        os.sync()
+        return
+    try:
+        os.fsync(readable_fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the answer of file systems that know no sync of a directory
+            raise
+    finally:
+        os.close(readable_fd)
+
+
+# -- the temporary file -----------------------------------------------------------------------------------------------
+
+
+def _find(dir_fd: int, name: bytes) -> Status | None:
+    try:
+        return statx(dir_fd, name)
+    except FileNotFoundError:
+        return None
+
+
+def _open_temporary(dir_fd: int, temporary: Temporary, subject: bytes, opener: Opener) -> tuple[int, int]:
+    """Write-only descriptor and size of our temporary file.
+
+    It is checked under an O_PATH descriptor, which opens nothing, and opened through that: whatever has its name by
+    then. A publication cut short may have left it without the owner's right to write (umask 0222, an ACL).
+    """
+    path_fd = opener(temporary.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        found = statx(path_fd)
+        _check_ours(found, temporary, subject)
+        same_file = f"/proc/self/fd/{path_fd}"
+        if not found.mode & stat.S_IWUSR:
+            os.chmod(same_file, _TEMPORARY_MODE)
+        return os.open(same_file, os.O_WRONLY | os.O_CLOEXEC), found.size_bytes
+    finally:
+        os.close(path_fd)
+
+
+def _is_same(found: Status, temporary: Temporary) -> bool:
+    """P4, and that it belongs to this identity. Device and inode alone would not do: inodes are given out again."""
+    return (
+        stat.S_ISREG(found.mode)
+        and (found.dev, found.ino, found.birth_ns) == (temporary.dev, temporary.ino, temporary.birth_ns)
+        and found.uid == temporary.uid == os.geteuid()
+    )
+
+
+def _is_just_created(found: Status) -> bool:
+    return stat.S_ISREG(found.mode) and found.size_bytes == 0 and found.links == 1 and found.uid == os.geteuid()
+
+
+def _check_ours(found: Status, temporary: Temporary, subject: bytes) -> None:
+    if not _is_same(found, temporary):
+        raise changed(subject, "another file has its name")
+    if found.links != 1:
+        raise changed(subject, f"it has {found.links} names (hard links)")
+
+
+def _check_owner(made: Status, dir_fd: int, name: bytes, subject: bytes) -> None:
+    """A network or FAT file system may give a new file to another uid, whose file it then is: not left behind."""
+    if made.uid != os.geteuid():
+        os.unlink(name, dir_fd=dir_fd)
+        reason = f"the file system gives it to uid {made.uid}; choose a directory on another one"
+        raise failure(errno.EPERM, "create", subject, reason)
+
+
+def _set_mode(file_fd: int, dir_fd: int, umask: int) -> None:
+    """0666 less the client's umask; where the directory has a default ACL that decides instead (design.md §2)."""
+    default_acl = acl.default_of(dir_fd)
+    if default_acl is None:
+        os.fchmod(file_fd, acl.PUBLISHED_MODE & ~umask)
+    else:
+        acl.apply(file_fd, default_acl)

@@ -1,0 +1,206 @@
+"""The file broker as a process: what it answers, and when it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from openbits import channel
+from openbits.identity.broker import run
+
+if TYPE_CHECKING:
+    from tests.identity.conftest import BrokerProcess
+
+StartBroker = Callable[..., "BrokerProcess"]
+RunAs = Callable[[int | None, Callable[[], Any]], Any]
+
+ALICE, BOB, STAFF = 61_001, 61_002, 61_010
+NAME = ".BIT0123abcd.tmp"
+NEXT_NAME = ".BIT0123abce.tmp"
+LONG_AGO_NS = 784_111_777_000_000_000
+
+
+def as_directory(place: Path) -> dict[str, Any]:
+    """A directory as AddFile fixed it."""
+    found = place.stat()
+    return {"path": str(place), "dev": found.st_dev, "ino": found.st_ino}
+
+
+def names(place: Path) -> list[str]:
+    """What is in a directory."""
+    return sorted(each.name for each in place.iterdir())
+
+
+def test_a_file_from_its_path_to_its_final_name(tmp_path: Path, start_broker: StartBroker) -> None:
+    broker = start_broker()
+    answer = broker.do("resolve", path=f"{tmp_path}/file")
+    assert answer == {"directory": as_directory(tmp_path), "name": "file"}
+    directory = answer["directory"]
+
+    answer, (descriptor,) = broker.ask("create", directory=directory, name=NAME)
+    os.write(descriptor, b"first half, ")
+    os.close(descriptor)
+    found = (tmp_path / NAME).stat()
+    temporary = answer.pop("temporary")
+    assert answer == {"ok": True}
+    assert temporary.pop("birth_ns") > 0
+    assert temporary == {"name": NAME, "dev": found.st_dev, "ino": found.st_ino, "uid": os.geteuid()}
+
+    temporary = broker.do("create", directory=directory, name=NEXT_NAME)["temporary"]
+    answer, (descriptor,) = broker.ask("reopen", directory=directory, temporary=temporary)
+    assert answer == {"ok": True, "size_bytes": 0}
+    os.write(descriptor, b"transferred")
+    os.close(descriptor)
+
+    for _ in range(2):  # the answer may get lost in a crash of the manager
+        assert broker.do("publish", directory=directory, temporary=temporary, modified_ns=LONG_AGO_NS) == {}
+    assert (tmp_path / "file").read_bytes() == b"transferred"
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+    assert (tmp_path / "file").stat().st_mtime_ns == LONG_AGO_NS
+
+
+def test_removing_answers_with_nothing(tmp_path: Path, start_broker: StartBroker) -> None:
+    broker = start_broker()
+    directory = as_directory(tmp_path)
+    temporary = broker.make(directory)
+    for _ in range(2):
+        assert broker.do("remove", directory=directory, temporary=temporary) == {}
+    assert names(tmp_path) == []
+    announced = {"name": NAME, "dev": directory["dev"], "ino": 0, "birth_ns": 0, "uid": os.geteuid()}
+    broker.do("create", directory=directory, name=NAME)
+    assert broker.do("remove", directory=directory, temporary=announced) == {}
+    assert names(tmp_path) == []
+
+
+def test_a_refusal_has_errno_step_subject_and_text(tmp_path: Path, start_broker: StartBroker) -> None:
+    broker = start_broker()
+    directory = as_directory(tmp_path)
+    temporary = broker.make(directory)
+    (tmp_path / "file").mkdir()
+    answer = broker.fail("publish", directory=directory, temporary=temporary)
+    text = f"cannot publish {tmp_path}/file as uid {os.geteuid()}: it is a directory; "
+    assert answer.pop("text").startswith(text)
+    assert answer == {"errno": errno.EISDIR, "step": "publish", "subject": f"{tmp_path}/file"}
+    (tmp_path / "file").rmdir()
+    broker.do("publish", directory=directory, temporary=temporary)
+
+
+def test_names_that_are_not_utf_8_travel_both_ways(tmp_path: Path, start_broker: StartBroker) -> None:
+    os.mkdir(bytes(tmp_path) + b"/caf\xe9")  # noqa: PTH102  # bytes
+    broker = start_broker()
+    answer = broker.do("resolve", path=f"{tmp_path}/caf\udce9/na\udcefve")
+    assert answer["directory"]["path"] == f"{tmp_path}/caf\udce9"
+    assert answer["name"] == "na\udcefve"
+    temporary = broker.make(answer["directory"])
+    broker.do("publish", directory=answer["directory"], temporary=temporary, name=answer["name"])
+    assert [bytes(each.name, "utf-8", "surrogateescape") for each in tmp_path.glob("*/*")] == [b"na\xefve"]
+
+
+def test_the_longest_paths_fit_into_the_answer(start_broker: StartBroker) -> None:
+    """4096 bytes, each of which takes six characters in JSON."""
+    broker = start_broker()
+    for component in ("\udcff" * 255, "\x01" * 255):
+        path = ("/" + component) * 16
+        assert broker.fail("resolve", path=path)["errno"] == errno.ENOENT
+        assert broker.fail("resolve", path=path + "x")["errno"] == errno.ENAMETOOLONG
+
+
+DIRECTORY = {"path": "/srv", "dev": 1, "ino": 2}
+TEMPORARY = {"name": NAME, "dev": 1, "ino": 3, "birth_ns": 4, "uid": 0}
+PUBLISH = {"directory": DIRECTORY, "temporary": TEMPORARY, "name": "file", "umask": 0o022, "modified_ns": None}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"id": 1},
+        {"id": 1, "op": "steal"},
+        {"id": 1, "op": ["resolve"], "path": "/srv/file"},
+        {"op": "resolve", "path": "/srv/file"},
+        {"id": None, "op": "resolve", "path": "/srv/file"},
+        {"id": 1, "op": "resolve"},
+        {"id": 1, "op": "resolve", "path": 7},
+        {"id": 1, "op": "resolve", "path": "/srv/\ud800"},
+        {"id": 1, "op": "create", "directory": DIRECTORY},
+        {"id": 1, "op": "create", "directory": "/srv", "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "name": "authorized_keys"},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "name": f"../{NAME}"},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "name": f"{NAME}\n"},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "srv"}, "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "/srv/../etc"}, "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "/srv\0"}, "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"dev": "1"}, "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": True}, "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": -1}, "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": 1.0}, "name": NAME},
+        {"id": 1, "op": "reopen", "directory": DIRECTORY},
+        {"id": 1, "op": "remove", "directory": DIRECTORY, "temporary": TEMPORARY | {"name": "precious"}},
+        {"id": 1, "op": "remove", "directory": DIRECTORY, "temporary": TEMPORARY | {"birth_ns": None}},
+        {"id": 1, "op": "remove", "directory": DIRECTORY, "temporary": TEMPORARY | {"uid": 2**64}},
+        {"id": 1, "op": "publish", **PUBLISH, "name": "a/b"},
+        {"id": 1, "op": "publish", **PUBLISH, "name": ".."},
+        {"id": 1, "op": "publish", **PUBLISH, "name": ""},
+        {"id": 1, "op": "publish", **PUBLISH, "name": "n" * 256},
+        {"id": 1, "op": "publish", **PUBLISH, "name": "nul\0"},
+        {"id": 1, "op": "publish", **PUBLISH, "umask": 0o4022},
+        {"id": 1, "op": "publish", **PUBLISH, "umask": None},
+        {"id": 1, "op": "publish", **PUBLISH, "modified_ns": "now"},
+        {"id": 1, "op": "publish", **PUBLISH, "modified_ns": 2**63},
+    ],
+)
+def test_a_malformed_request_ends_the_broker(request_: dict[str, Any], start_broker: StartBroker) -> None:
+    broker = start_broker()
+    channel.send(broker.control, request_)
+    with pytest.raises(channel.ChannelClosedError):
+        channel.receive(broker.control)
+    assert broker.wait() == 0
+
+
+def test_what_is_no_message_ends_the_broker(start_broker: StartBroker) -> None:
+    for junk in (b"\xff\xfe", b"[]", b"{", b'{"id":' + b"9" * 5000 + b"}"):
+        broker = start_broker()
+        broker.control.send(junk)
+        with pytest.raises(channel.ChannelClosedError):
+            channel.receive(broker.control)
+
+
+def test_unknown_fields_are_ignored_and_surplus_descriptors_closed(tmp_path: Path, start_broker: StartBroker) -> None:
+    broker = start_broker()
+    readable, writable = os.pipe()
+    channel.send(broker.control, {"id": 7, "op": "resolve", "path": f"{tmp_path}/file", "new": 1}, [writable])
+    os.close(writable)
+    assert channel.receive(broker.control)[0]["ok"] is True
+    assert os.read(readable, 1) == b""
+    os.close(readable)
+
+
+@pytest.mark.usefixtures("bounded")
+def test_the_broker_keeps_no_descriptor_that_it_has_passed(tmp_path: Path) -> None:
+    ours, theirs = channel.pair()
+    with ours, theirs:
+        for name in (NAME, NEXT_NAME):
+            channel.send(ours, {"id": 1, "op": "create", "directory": as_directory(tmp_path), "name": name})
+        ours.shutdown(socket.SHUT_WR)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        run(theirs)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        for _ in range(2):
+            channel.close_all(channel.receive(ours)[1])
+
+
+def test_a_broker_ends_when_its_channel_closes(start_broker: StartBroker) -> None:
+    assert start_broker().end() == 0
+
+
+def test_a_manager_that_is_gone_before_the_answer_ends_the_broker(tmp_path: Path, start_broker: StartBroker) -> None:
+    broker = start_broker()
+    channel.send(broker.control, {"id": 7, "op": "create", "directory": as_directory(tmp_path), "name": NAME})
+    assert broker.end() == 0
