@@ -1,4 +1,4 @@
-"""Values for the tests of the core: a moment, files, errors, and a job that looks as it does in a given state."""
+"""Values for the tests of the core: a moment, files, errors, a job as it looks in a given state; and the invariants."""
 
 import uuid
 from collections.abc import Callable
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from openbits.core import codes
+from openbits.core import codes, events, transitions
 from openbits.core.enums import ErrorContext, JobState, Notice
+from openbits.core.lifecycle import is_forgotten
 from openbits.core.model import Directory, File, Identity, Job, JobError, Now, Temporary
 
 ALICE = Identity(uid=1000, gid=1000, name="alice")
@@ -104,3 +105,57 @@ def a_job(
         return Job(state=state, **values)
 
     return make
+
+
+def _check_step(before: Job, event: events.Event, after: Job, effects: list[events.Effect]) -> None:
+    """The invariants of a step (design.md §4, reliability.md P4, P5)."""
+    if before.state.is_final:
+        assert after.state is before.state
+    if after.state is not before.state:
+        assert (before.state, type(event), after.state) in transitions.LEGAL
+    assert after.epoch >= before.epoch
+    assert after.error_count >= before.error_count
+    has_left_active = before.state.is_active and not after.state.is_active
+    assert (events.StopTransfer() in effects) == has_left_active
+    assert not has_left_active or effects[0] == events.StopTransfer()
+    starts = [effect for effect in effects if isinstance(effect, events.StartTransfer)]
+    assert bool(starts) == (after.epoch > before.epoch)
+    assert all(start.epoch == after.epoch and start.file_index == after.current_file for start in starts)
+    announced = [effect for effect in effects if isinstance(effect, events.Notify)]
+    assert all(effect.notice_seq == after.notice_seq and after.pending_notice for effect in announced)
+    assert after.notice_seq - before.notice_seq == (
+        after.state is not before.state and after.state in {JobState.ERROR, JobState.TRANSFERRED}
+    )
+    _check_job(after)
+
+
+def _check_job(job: Job) -> None:
+    """The invariants of a job at rest."""
+    told = {JobState.ERROR: Notice.ERROR, JobState.TRANSFERRED: Notice.TRANSFERRED}
+    assert job.pending_notice in {None, told.get(job.state)}
+    assert job.retry_at is None or job.state is JobState.TRANSIENT_ERROR
+    assert not job.retry_by_event or (job.state is JobState.TRANSIENT_ERROR and job.retry_at is None)
+    if job.state is JobState.TRANSIENT_ERROR:
+        assert (job.retry_at is not None) is not job.retry_by_event
+    if job.state in {JobState.ERROR, JobState.TRANSIENT_ERROR}:
+        assert job.error is not None
+    if job.state in {JobState.TRANSFERRING, JobState.TRANSFERRED}:
+        assert job.error is None
+    if job.state.is_active:
+        assert job.current_file is not None
+    if job.state is JobState.TRANSFERRED:
+        assert job.current_file is None
+        assert job.transferred_at is not None
+    if job.state is JobState.ACKNOWLEDGED:
+        assert not any(file.is_transferred and file.temporary for file in job.files)
+    if job.is_completing:
+        assert job.state in {JobState.SUSPENDED, JobState.ERROR, JobState.TRANSFERRED}
+    if job.stalled_since is not None:
+        assert job.state in transitions.RUNNABLE
+    assert not is_forgotten(job) or job.state.is_final
+
+
+@pytest.fixture(scope="session")
+def check_step() -> Callable[[Job, events.Event, Job, list[events.Effect]], None]:
+    """Assert what must hold for every step, whatever happened."""
+    return _check_step

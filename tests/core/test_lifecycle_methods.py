@@ -199,6 +199,21 @@ def test_a_failed_rename_leaves_the_job_where_it_can_be_completed_again(
     step(job, events.Complete(), now)
 
 
+def test_a_file_whose_temporary_was_lost_is_fetched_again_after_resume(
+    a_job: Make, an_error: Callable[..., JobError], now: Now
+) -> None:
+    """TRANSFERRED means that all bytes are on the disk (reliability.md P3), so the job cannot stay there."""
+    job, _ = step(a_job(JobState.TRANSFERRED), events.Complete(), now)
+    temporary = job.files[0].temporary
+    job, _ = step(job, events.PublishingEnded(error=an_error(codes.E_ACCESSDENIED), lost_file=0), now)
+    assert (job.state, job.transferred_at, job.pending_notice) == (JobState.SUSPENDED, None, None)
+    assert (job.files[0].temporary, job.files[0].transferred_bytes) == (None, 0)
+    assert [leftover.temporary for leftover in job.leftovers] == [temporary]
+    job, _ = step(job, events.Resume(), now)
+    _, effects = step(job, events.SlotGranted(), now)
+    assert effects == [events.StartTransfer(file_index=0, epoch=2)]
+
+
 def test_a_transferred_job_whose_rename_failed_is_not_announced_twice(
     a_job: Make, an_error: Callable[..., JobError], now: Now
 ) -> None:
@@ -212,9 +227,7 @@ def test_a_transferred_job_whose_rename_failed_is_not_announced_twice(
     "request_",
     [events.Resume(), events.Suspend(), events.Cancel(), REQUESTS["Setters"], events.HelperTokenSet(is_set=True)],
 )
-def test_a_job_that_is_being_completed_refuses_other_requests(
-    a_job: Make, now: Now, request_: events.Event
-) -> None:
+def test_a_job_that_is_being_completed_refuses_other_requests(a_job: Make, now: Now, request_: events.Event) -> None:
     job = a_job(JobState.TRANSFERRED, is_completing=True)
     with pytest.raises(BitsError, match="is being completed") as refused:
         step(job, request_, now)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from openbits.core import codes, events
-from openbits.core.enums import ErrorContext, JobState, Notice, Priority, TokenFlags
+from openbits.core.enums import ErrorContext, JobState, JobType, Notice, Priority, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.lifecycle import InvariantBrokenError, new_job, next_timer, step, timer_event
 from openbits.core.model import File, Job, JobError, Leftover, Now, Temporary, Validators
@@ -81,9 +81,7 @@ def test_t5_bytes_prove_a_connection(a_job: MakeJob, now: Now) -> None:
     assert (after.state, after.files[0].transferred_bytes) == (JobState.TRANSFERRING, 7)
 
 
-def test_t6_a_failed_connection_is_tried_again_and_not_counted(
-    a_job: MakeJob, an_error: MakeError, now: Now
-) -> None:
+def test_t6_a_failed_connection_is_tried_again_and_not_counted(a_job: MakeJob, an_error: MakeError, now: Now) -> None:
     after, effects = step(a_job(JobState.CONNECTING), failed(an_error(codes.BG_E_CONNECT_FAILURE)), now)
     assert (after.state, effects) == (JobState.TRANSIENT_ERROR, [events.StopTransfer()])
     assert (after.retry_at, after.attempt, after.error_count) == (now.boot + 1, 1, 0)
@@ -107,6 +105,13 @@ def test_t7_a_recoverable_error_waits_and_counts(a_job: MakeJob, an_error: MakeE
 def test_t7_an_unknown_code_is_transient(a_job: MakeJob, an_error: MakeError, now: Now) -> None:
     after, _ = step(a_job(JobState.TRANSFERRING), failed(an_error(0x8007042B)), now)
     assert after.state is JobState.TRANSIENT_ERROR
+
+
+def test_t7_a_lost_temporary_is_transient_whatever_its_code(a_job: MakeJob, an_error: MakeError, now: Now) -> None:
+    event = events.AttemptFailed(epoch=1, error=an_error(codes.ERROR_FILE_NOT_FOUND), is_transient=True)
+    after, _ = step(a_job(JobState.TRANSFERRING), event, now)
+    assert after.state is JobState.TRANSIENT_ERROR
+    assert step(a_job(JobState.TRANSFERRING), replace(event, is_transient=False), now)[0].state is JobState.ERROR
 
 
 def test_t7_the_servers_retry_after_is_honoured(a_job: MakeJob, an_error: MakeError, now: Now) -> None:
@@ -227,9 +232,7 @@ def test_t12_a_suspended_job_does_not_care(a_job: MakeJob, an_error: MakeError, 
 
 
 @pytest.mark.parametrize("event", [events.RetryDue(), events.Resume()])
-def test_t13_the_end_of_the_delay_or_resume_queues_the_job(
-    a_job: MakeJob, now: Now, event: events.Event
-) -> None:
+def test_t13_the_end_of_the_delay_or_resume_queues_the_job(a_job: MakeJob, now: Now, event: events.Event) -> None:
     after, effects = step(a_job(JobState.TRANSIENT_ERROR), event, now)
     assert (after.state, effects, after.retry_at) == (JobState.QUEUED, [], None)
     assert after.error is not None, "GetError works until TRANSFERRING (jobs.md §3.6)"
@@ -275,9 +278,17 @@ def test_t14_without_hope_of_a_retry_every_error_is_fatal(
         assert (after.state, effects) == (JobState.ERROR, [events.StopTransfer(), events.Notify(1)])
 
 
-def test_t14_a_delay_as_long_as_the_timeout_still_allows_retries(
+def test_t14_a_network_that_is_gone_is_not_counted_even_when_it_is_fatal(
     a_job: MakeJob, an_error: MakeError, now: Now
 ) -> None:
+    job = a_job(JobState.TRANSFERRING, properties=Properties(no_progress_timeout_seconds=0))
+    after, _ = step(job, events.Blocked(error=an_error(codes.BG_E_NETWORK_DISCONNECTED)), now)
+    assert (after.state, after.error_count) == (JobState.ERROR, 0)
+    after, _ = step(job, failed(an_error(codes.BG_E_CONNECTION_CLOSED)), now)
+    assert (after.state, after.error_count) == (JobState.ERROR, 1)
+
+
+def test_t14_a_delay_as_long_as_the_timeout_still_allows_retries(a_job: MakeJob, an_error: MakeError, now: Now) -> None:
     limits = Properties(no_progress_timeout_seconds=600, minimum_retry_delay_seconds=600)
     after, _ = step(a_job(JobState.CONNECTING, properties=limits), failed(an_error()), now)
     assert after.state is JobState.TRANSIENT_ERROR
@@ -336,9 +347,7 @@ def test_t18_what_is_finished_does_not_need_the_token(
     assert step(job, events.TokenLost(error=an_error(codes.BG_E_TOKEN_REQUIRED)), now) == (job, [])
 
 
-def test_t19_a_refused_file_from_the_origin_fails_the_job_and_resume_fetches_it_again(
-    a_job: MakeJob, now: Now
-) -> None:
+def test_t19_a_refused_file_from_the_origin_fails_the_job_and_resume_fetches_it_again(a_job: MakeJob, now: Now) -> None:
     job, effects = step(a_job(JobState.TRANSFERRED), events.ValidationRefused(file_index=0, is_from_peer=False), now)
     assert (job.state, effects) == (JobState.ERROR, [events.Notify(2)])
     assert job.error is not None
@@ -384,7 +393,7 @@ def test_t22_complete_publishes_and_ends_the_job(a_job: MakeJob, now: Now) -> No
 
 
 def test_t22_an_upload_has_nothing_to_rename(a_job: MakeJob, a_file: MakeFile, now: Now) -> None:
-    job = a_job(JobState.TRANSFERRED, type=1, files=(a_file(is_transferred=True),))
+    job = a_job(JobState.TRANSFERRED, type=JobType.UPLOAD, files=(a_file(is_transferred=True),))
     job, _ = step(job, events.Complete(), now)
     job, effects = step(job, events.PublishingEnded(error=None), now)
     assert (job.state, effects) == (JobState.ACKNOWLEDGED, [])
@@ -392,9 +401,7 @@ def test_t22_an_upload_has_nothing_to_rename(a_job: MakeJob, a_file: MakeFile, n
 
 @pytest.mark.parametrize("state", [state for state in JobState if not state.is_final])
 @pytest.mark.parametrize("event", [events.Cancel(), events.InactivityExpired()])
-def test_t23_a_job_is_given_up_in_every_state(
-    a_job: MakeJob, now: Now, state: JobState, event: events.Event
-) -> None:
+def test_t23_a_job_is_given_up_in_every_state(a_job: MakeJob, now: Now, state: JobState, event: events.Event) -> None:
     job = a_job(state)
     after, effects = step(job, event, now)
     has_temporary = job.files[0].temporary is not None

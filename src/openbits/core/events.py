@@ -128,6 +128,8 @@ class AttemptFailed(Event):
     error: JobError
     spread: float = 0.0
     """Random part of the retry delay, 0 to 0.1 (OPEN-08); passed in because nothing here is random."""
+    is_transient: bool = False
+    """True: transient whatever the class of the code, as the loss of a temporary file is (OPEN-34)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,8 @@ class PublishingEnded(Event):
     """Complete has done all it could: None, or the error of the rename that failed (jobs.md §8.4)."""
 
     error: JobError | None
+    lost_file: int | None = None
+    """The file whose rename failed because its temporary is not the one we made: it has to be fetched again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,11 +82,18 @@ def _slot_revoked(job: Job, _event: events.SlotRevoked, now: Now) -> Result:
 
 def _temporary_created(job: Job, event: events.TemporaryCreated, _now: Now) -> Result:
     file = current_file(job, event.file_index)
-    after = with_empty_file(job, event.file_index, temporary=event.temporary)
-    if file.temporary is None or file.temporary.name == event.temporary.name:
-        return after, []
+    is_confirmed = file.temporary is not None and file.temporary.name == event.temporary.name
+    emptied = job if is_confirmed else _without_temporary(job, event.file_index)
+    return with_empty_file(emptied, event.file_index, temporary=event.temporary), []
+
+
+def _without_temporary(job: Job, index: int) -> Job:
+    """The file begins again; its temporary, which may still be there, is a leftover."""
+    file = job.files[index]
+    if file.temporary is None:
+        return with_empty_file(job, index)
     leftover = Leftover(directory=file.directory, temporary=file.temporary)
-    return replace(after, leftovers=(*job.leftovers, leftover)), []
+    return replace(with_empty_file(job, index, temporary=None), leftovers=(*job.leftovers, leftover))
 
 
 def _connected(job: Job, event: events.Connected, now: Now) -> Result:
@@ -123,7 +130,8 @@ def _file_transferred(job: Job, event: events.FileTransferred, now: Now) -> Resu
 
 
 def _attempt_failed(job: Job, event: events.AttemptFailed, now: Now) -> Result:
-    return fail_by_class(job, event.error, codes.classify(event.error.code), event.spread, now), []
+    code_class = CodeClass.TRANSIENT if event.is_transient else codes.classify(event.error.code)
+    return fail_by_class(job, event.error, code_class, event.spread, now), []
 
 
 def _certificate_declined(job: Job, event: events.CertificateDeclined, now: Now) -> Result:
@@ -188,15 +196,21 @@ def _publishing_ended(job: Job, event: events.PublishingEnded, now: Now) -> Resu
     after = replace(job, is_completing=False)
     if event.error is None:
         return enter(after, JobState.ACKNOWLEDGED, now), []
-    return (enter(after, JobState.SUSPENDED, now) if job.state is JobState.ERROR else after), []
+    if event.lost_file is not None:
+        after = _without_temporary(after, event.lost_file)
+    is_unfinished = job.state is JobState.ERROR or after.current_file is not None
+    return (enter(after, JobState.SUSPENDED, now) if is_unfinished else after), []
 
 
 def _temporaries_removed(job: Job, event: events.TemporariesRemoved, _now: Now) -> Result:
     after = replace(job, leftovers=tuple(item for item in job.leftovers if item not in event.leftovers))
     for index in event.file_indexes:
-        # The bytes of an unfinished file are gone with its temporary; a tombstone keeps its progress to be read.
-        change = with_file if job.state.is_final else with_empty_file
-        after = change(after, index, temporary=None)
+        if job.state.is_final:  # a tombstone keeps its progress to be read
+            after = with_file(after, index, temporary=None)
+        elif job.files[index].is_transferred:
+            raise InvariantBrokenError(f"file {index} of {name_of(job)} is transferred and its temporary was removed")
+        else:  # the bytes are gone with their file
+            after = with_empty_file(after, index, temporary=None)
     return after, []
 
 

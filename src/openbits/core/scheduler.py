@@ -12,7 +12,8 @@ It decides from candidates and the time alone; it starts and stops nothing (the 
 All instants are of the boot clock unless their name says otherwise.
 """
 
-from collections import defaultdict
+import math
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -121,7 +122,9 @@ class _Share:
             served_at = now_boot if job.is_active else max(job.last_served_at, job.owner_last_served_at)
             self._served_at[job.owner_uid] = max(self._served_at[job.owner_uid], served_at)
             self._held[job.owner_uid] += job.is_active
-        self._waiting = sorted((job for job in jobs if not job.is_active), key=lambda job: job.queued_at)
+        self._waiting: dict[int, deque[Candidate]] = defaultdict(deque)
+        for job in sorted((job for job in jobs if not job.is_active), key=lambda job: job.queued_at):
+            self._waiting[job.owner_uid].append(job)
         for job in active[slots:]:
             self._take_from(job)
         self._fill(slots - len(active), now_boot)
@@ -135,29 +138,34 @@ class _Share:
             self._give_to(job, now_boot)
 
     def _exchange(self, active: list[Candidate], now_boot: float, slice_seconds: float) -> None:
-        """Whoever has used up a slice makes room, as long as the one who waits has no more slots than its owner."""
+        """At the end of a slice the job makes room for one that has been waiting by then.
+
+        The one who waits must not have more slots than the owner of the job: else that owner would lose its share.
+        """
         holders = sorted((job for job in active if job.is_resumable), key=lambda job: -self._held[job.owner_uid])
         for holder in holders:
-            waiting = self._next()
-            if waiting is None:
-                return
-            slice_ends_at = holder.active_since + slice_seconds
-            if slice_ends_at > now_boot:
-                self.check_at = slice_ends_at if self.check_at is None else min(self.check_at, slice_ends_at)
-            elif self._held[waiting.owner_uid] <= self._held[holder.owner_uid]:
+            slices = _slices_used(holder, now_boot, slice_seconds)
+            ended_at = holder.active_since + slices * slice_seconds
+            waiting = self._next(queued_before=ended_at) if slices else None
+            if waiting is not None and self._held[waiting.owner_uid] <= self._held[holder.owner_uid]:
                 self._take_from(holder)
                 self._give_to(waiting, now_boot)
+            elif self._waiting:
+                self.check_at = min(self.check_at or math.inf, ended_at + slice_seconds)
 
-    def _next(self) -> Candidate | None:
+    def _next(self, queued_before: float = math.inf) -> Candidate | None:
         """Whose turn it is: the owner with the fewest slots, then the one served least recently; then first come."""
+        heads = (queue[0] for queue in self._waiting.values())
         return min(
-            self._waiting,
+            (job for job in heads if job.queued_at < queued_before),
             key=lambda job: (self._held[job.owner_uid], self._served_at[job.owner_uid], job.queued_at),
             default=None,
         )
 
     def _give_to(self, job: Candidate, now_boot: float) -> None:
-        self._waiting.remove(job)
+        self._waiting[job.owner_uid].popleft()
+        if not self._waiting[job.owner_uid]:
+            del self._waiting[job.owner_uid]
         self._held[job.owner_uid] += 1
         self._served_at[job.owner_uid] = now_boot
         self.grant.append(job.job_id)
@@ -165,6 +173,11 @@ class _Share:
     def _take_from(self, job: Candidate) -> None:
         self._held[job.owner_uid] -= 1
         self.revoke.append(job.job_id)
+
+
+def _slices_used(job: Candidate, now_boot: float, slice_seconds: float) -> int:
+    """Whole slices that an active job has had; a timer that rings a hair too early counts as on time."""
+    return math.floor((now_boot - job.active_since) / slice_seconds + 1e-6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +227,8 @@ def _waits_in_queue(job: Job, jobs: Sequence[Candidate], now: Now, settings: Set
             next="it starts when no job of a higher priority can run",
             hint=hint,
         )
-    slice_ends_at = now.wall + max(0.0, holder.active_since + settings.slice_seconds - now.boot)
+    slices = _slices_used(holder, now.boot, settings.slice_seconds) + 1
+    slice_ends_at = now.wall + holder.active_since + slices * settings.slice_seconds - now.boot
     return Waiting(
         reason=f"waiting for its turn behind {who}",
         since=job.state_since,

@@ -103,6 +103,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("T21", ACTIVE, (CertificateDeclined,), TRANSIENT_ERROR, "later files connect in TRANSFERRING"),
     Transition("T22", (SUSPENDED, ERROR, TRANSFERRED), (PublishingEnded,), ACKNOWLEDGED, "Complete succeeded"),
     Transition("T22", (ERROR,), (PublishingEnded,), SUSPENDED, "a rename failed, job was not TRANSFERRED (OPEN-37)"),
+    Transition("T22", (TRANSFERRED,), (PublishingEnded,), SUSPENDED, "a temporary was lost: fetch that file again"),
     Transition("T23", NON_FINAL, (Cancel, InactivityExpired), CANCELLED, "given up"),
     Transition("T24", (ERROR, TRANSFERRED), (AddFiles,), SUSPENDED, "OPEN-02: Resume moves the new files only"),
     Transition("T25", (*ACTIVE, TRANSIENT_ERROR), (ServiceRestarted,), QUEUED, "whatever was active is queued again"),

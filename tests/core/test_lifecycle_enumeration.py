@@ -1,0 +1,165 @@
+"""Every kind of job, every event: what must hold whatever happens."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from openbits.core import codes, events, transitions
+from openbits.core.enums import JobState, JobType, Priority, TokenFlags
+from openbits.core.errors import BitsError
+from openbits.core.lifecycle import HANDLERS, InvariantBrokenError, step
+from openbits.core.model import File, Job, JobError, Now, Temporary, Validators
+from openbits.core.properties import Properties
+
+MakeJob = Callable[..., Job]
+
+IMPOSSIBLE = {(events.SlotGranted, state) for state in JobState if state is not JobState.QUEUED}
+"""What only a defect of the manager can bring about; publishing events are so too unless the job is completing."""
+
+
+@pytest.fixture(scope="module")
+def every_job(
+    a_job: MakeJob,
+    a_file: Callable[..., File],
+    a_temporary: Callable[..., Temporary],
+    an_error: Callable[..., JobError],
+) -> list[Job]:
+    whole = a_job(JobState.TRANSFERRED).files[0]
+    half = a_job(JobState.TRANSFERRING).files[0]
+    jobs = [a_job(state) for state in JobState]
+    jobs += [a_job(state, type=JobType.UPLOAD) for state in JobState]
+    jobs += [
+        a_job(state, files=(whole, half, a_file("third")))
+        for state in JobState
+        if state not in {JobState.TRANSFERRED, JobState.ACKNOWLEDGED}
+    ]
+    jobs += [a_job(state, properties=Properties(auto_complete=True)) for state in JobState]
+    jobs += [a_job(state, properties=Properties(no_progress_timeout_seconds=0)) for state in JobState]
+    jobs += [a_job(state, helper_token_flags=TokenFlags.LOCAL_FILE, had_helper_token=True) for state in JobState]
+    jobs += [
+        a_job(state, is_completing=True, files=(whole,) if state is not JobState.ERROR else (whole, half))
+        for state in (JobState.SUSPENDED, JobState.ERROR, JobState.TRANSFERRED)
+    ]
+    published = a_job(JobState.ACKNOWLEDGED).files[0]
+    jobs += [
+        a_job(state, is_completing=True, files=(published,) if state is JobState.TRANSFERRED else (published, half))
+        for state in (JobState.SUSPENDED, JobState.ERROR, JobState.TRANSFERRED)
+    ]
+    jobs += [
+        a_job(JobState.SUSPENDED, files=()),
+        a_job(JobState.TRANSFERRING, files=(replace(half, restarts=3),)),
+        a_job(JobState.QUEUED, files=(whole,), error=an_error(), attempt=3, stalled_since=1.0),
+        a_job(JobState.CONNECTING, files=(replace(half, restarts=3),), error=an_error(), attempt=2),
+        a_job(JobState.TRANSIENT_ERROR, retry_at=None, retry_by_event=True, stalled_since=None, stalled_seconds=9.0),
+        a_job(JobState.CANCELLED, files=(whole, half)),
+        a_job(JobState.ACKNOWLEDGED, files=(a_file(temporary=a_temporary()),)),
+    ]
+    return jobs
+
+
+def every_event(
+    job: Job, a_file: File, a_temporary: Temporary, error: Callable[..., JobError]
+) -> Iterator[events.Event]:
+    """Each event at least once; news both of the present attempt and of an older one."""
+    for flag in (True, False):
+        yield events.HelperTokenSet(is_set=flag)
+        yield events.SetProperties(properties=replace(job.properties, priority=Priority.LOW, auto_complete=flag))
+    yield events.SetHelperTokenFlags(flags=TokenFlags.NETWORK)
+    yield events.AddFiles(files=(a_file,))
+    for simple in (
+        events.Suspend,
+        events.Resume,
+        events.Cancel,
+        events.Complete,
+        events.SlotGranted,
+        events.SlotRevoked,
+        events.RetryDue,
+        events.NoProgressExpired,
+        events.TransferTimeExceeded,
+        events.RequestedRangesFilled,
+        events.InactivityExpired,
+        events.ServiceRestarted,
+    ):
+        yield simple()
+    yield events.Blocked(error=error(codes.BG_E_NETWORK_DISCONNECTED))
+    yield events.TokenLost(error=error(codes.BG_E_TOKEN_REQUIRED))
+    yield events.PublishingEnded(error=None)
+    yield events.PublishingEnded(error=error(codes.E_ACCESSDENIED))
+    if any(file.is_transferred for file in job.files):
+        yield events.PublishingEnded(error=error(codes.E_ACCESSDENIED), lost_file=0)
+    for index in range(len(job.files)):
+        yield events.FilePublished(file_index=index)
+        yield events.TemporariesRemoved(file_indexes=(index,))
+        for is_from_peer in (True, False):
+            yield events.ValidationRefused(file_index=index, is_from_peer=is_from_peer)
+    for seq in (job.notice_seq, job.notice_seq - 1):
+        yield events.NoticeDelivered(seq)
+    index = job.current_file or 0
+    for epoch in (job.epoch, job.epoch - 1):
+        yield events.TemporaryCreated(epoch=epoch, file_index=index, temporary=a_temporary)
+        yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=None)
+        yield events.Progressed(epoch=epoch, file_index=index, transferred_bytes=60)
+        yield events.FileRestarted(epoch=epoch, file_index=index, note="changed")
+        yield events.FileTransferred(epoch=epoch, file_index=index, size_bytes=100)
+        yield events.CertificateDeclined(epoch=epoch, error=error(codes.E_FAIL))
+        for code in (codes.BG_E_CONNECTION_CLOSED, codes.BG_E_HTTP_ERROR_403, codes.BG_E_DESTINATION_LOCKED):
+            yield events.AttemptFailed(epoch=epoch, error=error(code), spread=0.05)
+
+
+def _is_impossible(job: Job, event: events.Event) -> bool:
+    if isinstance(event, events.FilePublished):
+        return not (job.is_completing and job.files[event.file_index].is_transferred)
+    if isinstance(event, events.PublishingEnded):
+        return not job.is_completing
+    if isinstance(event, events.TemporariesRemoved):
+        return not job.state.is_final and job.files[event.file_indexes[0]].is_transferred
+    return (type(event), job.state) in IMPOSSIBLE
+
+
+def test_every_event_in_every_state_keeps_the_invariants(
+    every_job: list[Job],
+    a_file: Callable[..., File],
+    a_temporary: Callable[..., Temporary],
+    an_error: Callable[..., JobError],
+    check_step: Callable[[Job, events.Event, Job, list[events.Effect]], None],
+    now: Now,
+) -> None:
+    seen: set[type[events.Event]] = set()
+    moves: set[tuple[JobState, type[events.Event], JobState]] = set()
+    for job in every_job:
+        for event in every_event(job, a_file("more"), a_temporary(".BIT00000009.tmp"), an_error):
+            seen.add(type(event))
+            if _is_impossible(job, event):
+                with pytest.raises(InvariantBrokenError):
+                    step(job, event, now)
+                continue
+            try:
+                after, effects = step(job, event, now)
+            except BitsError as refused:
+                assert str(job.job_id) in refused.text  # noqa: PT017  # most of the calls are allowed
+                continue
+            check_step(job, event, after, effects)
+            if after.state is not job.state:
+                moves.add((job.state, type(event), after.state))
+    assert seen == set(HANDLERS), "an event without a sample"
+    assert transitions.LEGAL - moves <= UNREACHED, "a row of the table that no sample reaches"
+
+
+UNREACHED = {
+    (JobState.SUSPENDED, events.Resume, JobState.SUSPENDED),  # T3 changes nothing
+    (JobState.TRANSFERRED, events.Resume, JobState.QUEUED),  # AddFiles leaves TRANSFERRED before files can be pending
+}
+
+
+def test_events_that_do_not_matter_give_the_very_same_job(every_job: list[Job], now: Now) -> None:
+    for job in every_job:
+        if (job.state, events.RetryDue) not in transitions.CONCERNED:
+            after, effects = step(job, events.RetryDue(), now)
+            assert after is job
+            assert effects == []
+
+
+def test_every_event_has_a_handler() -> None:
+    known = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
+    assert set(HANDLERS) == known - {events.Event}
