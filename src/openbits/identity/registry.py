@@ -1,0 +1,143 @@
+"""The identity registry: what the kernel said of each connection when it was accepted, and the tokens made from it.
+
+Nothing else vouches for an identity, and nothing the manager says changes an entry. Standard library only.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from openbits import channel
+from openbits.channel import Message
+
+MAX_CONNECTIONS = 64
+"""Connections of one uid (identity.md S10)."""
+MAX_TOKENS = 512
+"""Tokens of one uid."""
+MAX_GROUPS = 4096
+"""Who has more is not served: a record must fit into a message."""
+_SO_COOKIE, _SO_PEERGROUPS, _SO_PEERPIDFD = 57, 59, 77
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class RefusedError(Exception):
+    """A request of the manager that is not granted: one of the reasons of docs/processes.md, a text, more fields."""
+
+    def __init__(self, reason: str, text: str, **fields: object) -> None:
+        super().__init__(text)
+        self.answer = {"ok": False, "refused": reason, "text": text, **fields}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A connection (`end`: our copy of it) or a token (`end`: our end of its pair, `helper`: of the logon helper)."""
+
+    end: socket.socket
+    record: Message
+    helper: socket.socket | None = None
+
+    @property
+    def is_token(self) -> bool:
+        """True for a token; only tokens have a level."""
+        return "level" in self.record
+
+
+class Registry:
+    """Live connections and tokens by cookie: the SO_COOKIE of the descriptor that the manager or the client holds."""
+
+    def __init__(self, own_uid: int) -> None:
+        self._own_uid = own_uid
+        self.entries: dict[str, Entry] = {}
+
+    def add_connection(self, connection: socket.socket) -> str:
+        """Judge and record a new connection. Raises RefusedError for the 65th of a uid, OSError."""
+        _, uid, gid = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        self._count(uid, MAX_CONNECTIONS, is_token=False)
+        record = {"uid": uid, "gid": gid, "groups": _groups(connection), "name": ""}
+        record["is_foreign_userns"] = _is_foreign(connection)
+        return self._add(connection, Entry(end=connection, record=record))
+
+    def add_token(self, record: Message, level: int, helper: socket.socket | None = None) -> tuple[str, socket.socket]:
+        """A new token of the identity of a record, at a level not above its own: cookie and client end."""
+        if not 1 <= level <= record.get("level", 4):
+            raise RefusedError(
+                "broken", f"cannot make a token of level {level} from one of level {record.get('level')}"
+            )
+        if len(record["groups"]) > MAX_GROUPS:
+            raise RefusedError("broken", f"uid {record['uid']} is in more than {MAX_GROUPS} groups")
+        self._count(record["uid"], MAX_TOKENS, is_token=True)
+        token = {**{field: record[field] for field in ("uid", "gid", "groups", "name")}, "level": level}
+        ours, theirs = channel.pair()
+        return self._add(theirs, Entry(end=ours, record=token, helper=helper)), theirs
+
+    def find(self, cookie: object) -> Entry:
+        """The entry that vouches. Raises RefusedError if there is none, or it is of another user namespace."""
+        entry = self.entries.get(cookie) if isinstance(cookie, str) else None
+        if entry is None:
+            raise RefusedError("unknown-cookie", "the connection or token has ended")
+        if entry.record.get("is_foreign_userns"):
+            raise RefusedError("unknown-cookie", "a process in another user namespace cannot vouch for an identity")
+        return entry
+
+    def judge(self, uid: int, by: object, *, is_admitted: bool, has_landlock: bool) -> Message:
+        """Whether a child may start under `uid`, vouched for by a cookie or by the admitted entry of `uid`.
+
+        Returns gid and groups (None: those of the account) and whether the entry confines it; raises RefusedError.
+        """
+        voucher = None if by is None else self.find(by).record
+        if self._own_uid not in (0, uid):
+            raise RefusedError("own-service", f"this service serves uid {self._own_uid} alone")
+        if voucher is not None and voucher["uid"] == uid:
+            return {"gid": voucher["gid"], "groups": voucher["groups"], "is_confined": False}
+        if not is_admitted or (voucher is not None and voucher["uid"] != 0):
+            raise RefusedError("not-admitted", f"uid {uid} is neither connected nor admitted; it must connect once")
+        if voucher is None and uid == 0 and not has_landlock:
+            raise RefusedError("no-landlock", "jobs of root wait for its next connection: this kernel has no Landlock")
+        live: Message = {} if voucher else next(self._connections(uid), {})
+        return {"gid": live.get("gid"), "groups": live.get("groups"), "is_confined": voucher is None}
+
+    def _connections(self, uid: int) -> Iterator[Message]:
+        records = (entry.record for entry in self.entries.values() if not entry.is_token)
+        return (record for record in records if record["uid"] == uid and not record["is_foreign_userns"])
+
+    def _count(self, uid: int, limit: int, *, is_token: bool) -> None:
+        if sum(e.is_token == is_token and e.record["uid"] == uid for e in self.entries.values()) >= limit:
+            raise RefusedError("broken", f"uid {uid} has {limit} {'tokens' if is_token else 'connections'} already")
+
+    def _add(self, marked: socket.socket, entry: Entry) -> str:
+        cookie = str(*struct.unpack("=Q", marked.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)))
+        self.entries[cookie] = entry
+        return cookie
+
+
+def _groups(connection: socket.socket) -> list[int]:
+    """Supplementary groups of the peer; the call of the standard library stops at 256 (S11)."""
+    found, size = (ctypes.c_uint32 * MAX_GROUPS)(), ctypes.c_uint32(4 * MAX_GROUPS)
+    arguments = connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, found, ctypes.byref(size)
+    if _libc.getsockopt(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), "SO_PEERGROUPS")
+    return list(found)[: size.value // 4]
+
+
+def _is_foreign(connection: socket.socket) -> bool:
+    """True if the peer is provably in another user namespace; one that is gone, or not ours to look at, is not."""
+    try:
+        (peer,) = struct.unpack("=i", connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))
+    except OSError:
+        return False  # gone, or a kernel before 6.5
+    try:
+        lines = Path(f"/proc/self/fdinfo/{peer}").read_text(encoding="ascii").splitlines()
+        pid = next(line.split()[1] for line in lines if line.startswith("Pid:"))
+        is_same = Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user")
+        signal.pidfd_send_signal(peer, 0)  # still there, so the pid was not another's meanwhile
+    except OSError:
+        return False
+    else:
+        return not is_same
+    finally:
+        os.close(peer)
