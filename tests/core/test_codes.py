@@ -243,7 +243,20 @@ def test_a_job_error_names_everything_that_helps() -> None:
         "BG_E_HTTP_ERROR_404 (0x80190194): the server has no such file (HTTP 404); "
         "while working on the remote file http://files.example/iso; as backup (uid 1003); "
         "GET was answered by nginx: 404 Not Found; "
-        "check the url; for an upload, check that the server has uploads enabled"
+        "check the url"
+    )
+
+
+def test_the_cause_leaves_the_next_step_out_and_names_the_object_once() -> None:
+    error = JobError(
+        code=0x80190194,
+        context=ErrorContext.REMOTE_FILE,
+        detail="files.example/iso: GET: 404 Not Found",
+        subject="http://files.example/iso",
+    )
+    assert codes.describe_cause(error) == (
+        "BG_E_HTTP_ERROR_404 (0x80190194): the server has no such file (HTTP 404); "
+        "while working on the remote file http://files.example/iso; GET: 404 Not Found"
     )
 
 

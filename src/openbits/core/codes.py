@@ -150,26 +150,28 @@ def message(value: int, text: str = "") -> str:
 
 
 def describe(error: "JobError") -> str:
-    """The one line that people read about a failed job.
+    """The one line that people read about a failed job: the cause, then the next step."""
+    next_step = lookup(error.code).next_step
+    return f"{describe_cause(error)}; {next_step}" if next_step else describe_cause(error)
 
-    Symbol and number, meaning, place and object, identity, what the other side said, next step; parts that are unknown
-    are left out. Queries and user parts of URLs are masked, since links are often signed there; characters that would
-    break the line or steer a terminal become spaces (user-pains, message rules).
+
+def describe_cause(error: "JobError") -> str:
+    """Symbol and number, meaning, place and object, identity, what the other side said; what is unknown is left out.
+
+    Queries and user parts of URLs are masked, since links are often signed there; characters that would break the line
+    or steer a terminal become spaces (user-pains, message rules).
     """
     code = lookup(error.code)
-    parts = [f"{label(error.code)}: {code.sentence}"]
+    subject, detail = _presentable(error.subject), _presentable(error.detail)
     place = "" if error.context is ErrorContext.NONE else context_description(error.context)
-    if place or error.subject:
-        parts.append(f"{place} {_presentable(error.subject)}".strip())
-    if error.identity:
-        parts.append(f"as {_presentable(error.identity)}")
-    if error.detail:
-        parts.append(_presentable(error.detail))
-    if error.retry_after_seconds is not None:
-        parts.append(f"the server asks to wait {error.retry_after_seconds:.0f} s")
-    if code.next_step:
-        parts.append(code.next_step)
-    return "; ".join(parts)
+    parts = [
+        f"{label(error.code)}: {code.sentence}",
+        f"{place} {subject}".strip(),
+        f"as {_presentable(error.identity)}" if error.identity else "",
+        detail.removeprefix(f"{subject.partition('://')[2]}: ") if subject else detail,
+        f"the server asks to wait {error.retry_after_seconds:.0f} s" if error.retry_after_seconds is not None else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _general(number: int) -> Code:

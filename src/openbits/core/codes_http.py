@@ -120,7 +120,7 @@ BG_E_HTTP_ERROR_404: Final = _refused(
     "BG_E_HTTP_ERROR_404",
     0x80190194,
     "the server has no such file",
-    "check the url; for an upload, check that the server has uploads enabled",
+    "check the url",
 )
 BG_E_HTTP_ERROR_405: Final = _refused(
     "BG_E_HTTP_ERROR_405", 0x80190195, "the server does not allow this http method here", "check the url and the method"
@@ -190,7 +190,7 @@ BG_E_HTTP_ERROR_501: Final = _refused(
     "BG_E_HTTP_ERROR_501",
     0x801901F5,
     "the server does not support what was asked",
-    "check the url; for an upload, check that the server has uploads enabled",
+    "check the url",
 )
 BG_E_HTTP_ERROR_502: Final = _failed("BG_E_HTTP_ERROR_502", 0x801901F6, "a gateway got a bad answer from its server")
 BG_E_HTTP_ERROR_503: Final = _failed("BG_E_HTTP_ERROR_503", 0x801901F7, "the server is overloaded or in maintenance")

@@ -26,3 +26,13 @@ class BitsError(Exception):
     def symbol(self) -> str:
         """Name of the code."""
         return codes.symbol(self.hresult)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """An error crosses process pools; the default would call the constructor with the text alone."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[BitsError], arguments: tuple[object, ...], state: dict[str, object]) -> BitsError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error

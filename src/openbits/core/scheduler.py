@@ -299,7 +299,7 @@ def _is_transferred(job: Job, _now: Now) -> Waiting:
 
 
 def _error_text(job: Job) -> str:
-    return codes.describe(job.error) if job.error is not None else "the reason is not known"
+    return codes.describe_cause(job.error) if job.error is not None else "the reason is not known"
 
 
 def _next_step(job: Job) -> str:
