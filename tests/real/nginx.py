@@ -53,7 +53,7 @@ class Certificates:
         extensions.write_text(f"subjectAltName={','.join(names)}\nextendedKeyUsage={usage}\n")
         _openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", "/CN=server")
         _openssl(
-            *("x509", "-req", "-in", request, "-out", certificate, "-days", days, "-extfile", extensions),
+            *("x509", "-req", "-in", request, "-out", certificate, "-days", str(days), "-extfile", extensions),
             *("-CA", self.ca, "-CAkey", self._ca_key, "-CAcreateserial"),
         )
         return certificate, key
@@ -64,10 +64,8 @@ class Certificates:
 
     def _self_signed(self, name: str, *options: str) -> tuple[Path, Path]:
         key, certificate = self._paths("key", "pem")
-        _openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-subj", f"/CN={name}", *options),
-            *("-keyout", key, "-out", certificate),
-        )
+        request = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}")
+        _openssl(*request, *options, "-keyout", key, "-out", certificate)
         return certificate, key
 
     def _paths(self, *suffixes: str) -> tuple[Path, ...]:
@@ -140,5 +138,5 @@ def _free_port() -> int:
         return port
 
 
-def _openssl(*arguments: str | int | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)

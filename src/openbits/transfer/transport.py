@@ -1,0 +1,103 @@
+"""What moves files: the protocol every transport follows, and the registry of transports by URL scheme.
+
+A transport lives in the worker's one loop and never blocks it. It gets an order, a sink that already holds the
+descriptor, and somebody to tell the news; it opens no path. What it must do in every fault is one suite of tests for
+all transports (design §6).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from openbits.core.enums import ErrorContext
+from openbits.core.model import Validators
+from openbits.transfer.loop import Loop
+from openbits.transfer.sink import Sink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The three clocks: connected within, first answer within, then at least `floor_bytes` in `floor_seconds`."""
+
+    connect_seconds: float
+    first_byte_seconds: float
+    floor_bytes: int
+    floor_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What holds for all transfers of a worker. `ca_file`: a readable PEM file of trusted certificates, if any."""
+
+    limits: Limits
+    ca_file: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Move the file behind `url`; bytes that are here already belong to the version of `validators`."""
+
+    url: str
+    validators: Validators
+
+
+class News(Protocol):
+    """Takes what happens to one transfer; `transferred` and `failed` are the last words. docs/processes.md."""
+
+    def phase(self, text: str) -> None:
+        """What it is doing now, for people."""
+
+    def connected(self, validators: Validators, offset: int, note: str) -> None:
+        """The first response was accepted; bytes are written from `offset` on."""
+
+    def restarted(self, reason: str) -> None:
+        """The remote file changed; everything begins again."""
+
+    def transferred(self, size_bytes: int, modified_at: float | None) -> None:
+        """All bytes are on the disk."""
+
+    def failed(self, hresult: int, context: ErrorContext, detail: str, retry_after_seconds: float | None) -> None:
+        """The attempt is over; what could be saved is on the disk."""
+
+
+class Transfer(Protocol):
+    """One file on its way."""
+
+    def begin(self) -> None:
+        """Start; news may come before this returns."""
+
+    def tick(self, now: float) -> None:
+        """Called about twice a second while the transfer lives: look at the clocks, tell the phase."""
+
+    def cancel(self) -> None:
+        """Stop at once, with no further news; may be called at any moment after `begin`, also after the last news."""
+
+
+class Transport(Protocol):
+    """Makes transfers of its URL schemes."""
+
+    def transfer(self, order: Order, sink: Sink, news: News) -> Transfer:
+        """A transfer that has not begun; it continues at the position of the sink. Raises BadUrlError."""
+
+
+Factory = Callable[[Loop, Settings], Transport]
+
+_FACTORIES: dict[str, Factory] = {}
+
+_F = TypeVar("_F", bound=Factory)
+
+
+def register(*schemes: str) -> Callable[[_F], _F]:
+    """Class decorator: this transport moves files of these URL schemes."""
+
+    def enter(factory: _F) -> _F:
+        _FACTORIES.update(dict.fromkeys(schemes, factory))
+        return factory
+
+    return enter
+
+
+def build(loop: Loop, settings: Settings) -> dict[str, Transport]:
+    """One instance of every registered transport, by scheme."""
+    made = {factory: factory(loop, settings) for factory in set(_FACTORIES.values())}
+    return {scheme: made[factory] for scheme, factory in _FACTORIES.items()}

@@ -1,0 +1,297 @@
+"""The contract between manager and network worker (docs/processes.md), with a worker in its own process."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.transfer.conftest import WorkerProcess
+from tests.transfer.faultserver import SILENCE, FaultServer, date, head, size_only, whole
+
+from openbits import channel
+from openbits.transfer.sink import SYNC_BYTES
+
+BODY = os.urandom(300_000)
+MONDAY = 1_793_613_600
+Eventually = Callable[[Callable[[], object]], object]
+
+
+def test_the_story_of_a_download(worker: WorkerProcess, server: FaultServer, destination: Path) -> None:
+    server.serve(BODY, 'ETag: "a"', f"Last-Modified: {date(MONDAY)}")
+    story = worker.fetch(server.url(), destination)
+    assert [news["event"] for news in story.told("connected", "transferred")] == ["connected", "transferred"]
+    connected = story.connected
+    assert (connected["size_bytes"], connected["etag"]) == (len(BODY), '"a"')
+    assert (connected["last_modified"], connected["offset"], connected["note"]) == (date(MONDAY), 0, "")
+    assert (story.last["size_bytes"], story.last["modified_at"]) == (len(BODY), MONDAY)
+    assert destination.read_bytes() == BODY
+
+
+def test_head_and_get_share_a_connection(worker: WorkerProcess, server: FaultServer, destination: Path) -> None:
+    server.serve(BODY)
+    worker.fetch(server.url(), destination)
+    worker.fetch(server.url(), destination)
+    assert [(request.method, request.connection) for request in server.requests] == [
+        ("HEAD", 1),
+        ("GET", 1),
+        ("HEAD", 1),
+        ("GET", 1),
+    ]
+
+
+def test_the_path_is_asked_for_as_it_was_given(worker: WorkerProcess, server: FaultServer, destination: Path) -> None:
+    server.serve(BODY)
+    worker.fetch(server.url("/a/../b/./%7e?x=/../y"), destination)
+    assert {request.target for request in server.requests} == {"/a/../b/./%7e?x=/../y"}
+
+
+def test_an_empty_file_is_a_success(worker: WorkerProcess, server: FaultServer, destination: Path) -> None:
+    server.serve(b"")
+    story = worker.fetch(server.url(), destination)
+    assert (story.outcome, story.last["size_bytes"]) == ("transferred", 0)
+
+
+def test_an_older_longer_content_of_the_temporary_does_not_shine_through(
+    worker: WorkerProcess, server: FaultServer, destination: Path
+) -> None:
+    destination.write_bytes(b"x" * 2 * len(BODY))
+    server.serve(BODY)
+    worker.fetch(server.url(), destination)
+    assert destination.read_bytes() == BODY
+
+
+def test_a_file_that_is_whole_already_is_transferred_without_network(worker: WorkerProcess, destination: Path) -> None:
+    destination.write_bytes(BODY)
+    story = worker.fetch(
+        "http://127.0.0.1:1/x", destination, len(BODY), size_bytes=len(BODY), etag='"a"', last_modified=date(MONDAY)
+    )
+    assert story.connected["offset"] == len(BODY)
+    assert (story.last["size_bytes"], story.last["modified_at"]) == (len(BODY), MONDAY)
+
+
+def test_progress_is_told_and_durable_bytes_lag_behind(
+    worker: WorkerProcess, server: FaultServer, destination: Path
+) -> None:
+    server.answer("HEAD", size_only(BODY))
+    server.answer("GET", [*whole(BODY)[:1], BODY[:1000], SILENCE])
+    key = worker.start(server.url(), destination)
+    progressed = worker.wait_for(key, "progressed", until=lambda news: news["transferred_bytes"] == 1000)
+    assert progressed["durable_bytes"] == 0
+    phase = worker.wait_for(key, "phase")
+    assert phase["text"] == f"receiving from 127.0.0.1:{server.port}"
+    worker.cancel(key)
+
+
+def test_bytes_become_durable_while_the_transfer_goes_on(
+    worker: WorkerProcess, server: FaultServer, destination: Path
+) -> None:
+    large = bytes(SYNC_BYTES + 1)
+    server.answer("HEAD", size_only(large))
+    server.answer("GET", [*whole(large)[:1], large[:-1], SILENCE])
+    key = worker.start(server.url(), destination)
+    progressed = worker.wait_for(key, "progressed", until=lambda news: news["durable_bytes"] > 0)
+    assert progressed["durable_bytes"] <= progressed["transferred_bytes"]
+    worker.cancel(key)
+
+
+def test_many_transfers_at_once(worker: WorkerProcess, server: FaultServer, tmp_path: Path) -> None:
+    server.serve(BODY)
+    paths = [tmp_path / str(number) for number in range(40)]
+    keys = [worker.start(server.url(f"/{path.name}"), path) for path in paths]
+    for key, path in zip(keys, paths, strict=True):
+        assert worker.story(key).outcome == "transferred"
+        assert path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("answers", "sign"),
+    [
+        ({"HEAD": [SILENCE]}, None),
+        ({"HEAD": size_only(BODY), "GET": [head("200 OK", "Content-Le")[:-4], SILENCE]}, None),
+        ({"HEAD": size_only(BODY), "GET": [*whole(BODY)[:1], BODY[:1000], SILENCE]}, "connected"),
+        ({"HEAD": size_only(BODY), "GET": whole(BODY)}, "connected"),  # perhaps in its last sync
+        ({"HEAD": size_only(BODY), "GET": whole(BODY)}, "transferred"),  # too late
+    ],
+    ids=["asking", "waiting", "receiving", "ending", "ended"],
+)
+def test_a_cancelled_transfer_is_forgotten(
+    worker: WorkerProcess,
+    server: FaultServer,
+    destination: Path,
+    eventually: Eventually,
+    answers: dict[str, list[bytes]],
+    sign: str | None,
+) -> None:
+    before = worker.descriptors()
+    for method, answer in answers.items():
+        server.answer(method, answer)
+    key = worker.start(server.url(), destination)
+    if sign is None:
+        eventually(lambda: len(server.requests) == len(answers))
+    else:
+        worker.wait_for(key, sign)
+    worker.cancel(key)
+    other = worker.fetch("http://127.0.0.1:1/", destination.with_name("other"))
+    assert other.outcome == "failed", "the worker goes on"
+    marker = worker.start("http://127.0.0.1:1/", destination.with_name("other"))
+    late: list[channel.Message] = []
+    while (news := worker.next_news())["transfer"] != marker or news["event"] != "failed":
+        late.append(news)
+    assert not [news for news in late if news["transfer"] == key]
+    eventually(lambda: worker.descriptors() <= before + 1)  # one connection may be kept
+
+
+def test_a_thousand_cancels_leave_nothing_behind(
+    worker: WorkerProcess, server: FaultServer, destination: Path, eventually: Eventually
+) -> None:
+    server.answer("HEAD", [SILENCE])
+    worker.fetch("http://127.0.0.1:1/", destination)
+    before = worker.descriptors()
+    for _ in range(1000):
+        worker.cancel(worker.start(server.url(), destination))
+    worker.fetch("http://127.0.0.1:1/", destination)
+    eventually(lambda: worker.descriptors() <= before)
+
+
+def test_an_unknown_key_may_be_cancelled(worker: WorkerProcess, destination: Path) -> None:
+    worker.cancel("job:never")
+    assert worker.fetch("http://127.0.0.1:1/", destination).outcome == "failed"
+
+
+def test_the_worker_ends_at_once_when_its_channel_closes(
+    start_worker: Callable[..., WorkerProcess], server: FaultServer, destination: Path
+) -> None:
+    process = start_worker()
+    server.answer("HEAD", size_only(BODY))
+    server.answer("GET", [*whole(BODY)[:1], BODY[:1000], SILENCE])
+    process.wait_for(process.start(server.url(), destination), "connected")
+    process.channel.shutdown(socket.SHUT_RDWR)
+    assert process.process.wait(5) == 0
+
+
+DESCRIPTOR = "a descriptor goes with it"
+ORDER = {
+    "op": "transfer",
+    "transfer": "x",
+    "url": "http://127.0.0.1:1/",
+    "offset": 0,
+    "validators": {"size_bytes": None, "etag": None, "last_modified": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "descriptors"),
+    [
+        ({"op": "become-root"}, 0),
+        ({"noise": 1}, 0),
+        ({"op": ["transfer"]}, 0),
+        (ORDER, 0),
+        (ORDER, 2),
+        ({**ORDER, "offset": -1}, 1),
+        ({**ORDER, "offset": "many"}, 1),
+        ({**ORDER, "validators": None}, 1),
+        ({key: value for key, value in ORDER.items() if key != "url"}, 1),
+        ({"op": "configure", "limits": {}}, 0),
+        ({"op": "cancel"}, 0),
+    ],
+)
+def test_a_manager_that_makes_no_sense_ends_the_worker(
+    start_worker: Callable[..., WorkerProcess], destination: Path, message: channel.Message, descriptors: int
+) -> None:
+    process = start_worker()
+    with destination.open("wb") as file:
+        process.send(message, [file.fileno()] * descriptors)
+    assert process.process.wait(10) == 0
+
+
+def test_a_key_that_is_in_use_ends_the_worker(
+    start_worker: Callable[..., WorkerProcess], server: FaultServer, destination: Path
+) -> None:
+    server.answer("HEAD", [SILENCE])
+    process = start_worker()
+    with destination.open("wb") as file:
+        for _ in range(2):
+            process.send({**ORDER, "url": server.url()}, [file.fileno()])
+    assert process.process.wait(10) == 0
+
+
+def test_an_idle_worker_waits_for_one_thing_without_a_timeout(
+    start_worker: Callable[..., WorkerProcess], server: FaultServer, destination: Path, eventually: Eventually
+) -> None:
+    process = start_worker()
+    server.serve(BODY)
+    process.fetch(server.url(), destination)
+
+    def waits_for_ever() -> bool:
+        number, *arguments = Path(f"/proc/{process.process.pid}/syscall").read_text().split()
+        return number != "running" and int(arguments[3], 16) & 0xFFFFFFFF == 0xFFFFFFFF
+
+    eventually(waits_for_ever)
+    before = process.cpu_seconds()
+    assert process.cpu_seconds() == before
+
+
+# -- what cannot work
+
+
+@pytest.mark.parametrize(
+    ("url", "hresult"),
+    [
+        ("http://127.0.0.1:1/file", 0x80072EFD),
+        ("http://no-such-host.invalid/file", 0x80072EE7),
+        ("smb://127.0.0.1/file", 0x80072EE6),
+        ("no url at all", 0x80072EE6),
+        ("http://127.0.0.1/a b", 0x80072EE5),
+        ("http://127.0.0.1/\r\nX: y", 0x80072EE5),
+    ],
+)
+def test_a_url_that_leads_nowhere(worker: WorkerProcess, destination: Path, url: str, hresult: int) -> None:
+    story = worker.fetch(url, destination)
+    assert story.hresult == hresult
+    assert story.last["context"] == "general_transport"
+    assert story.last["durable_bytes"] == 0
+
+
+def test_a_descriptor_that_cannot_be_written_is_a_local_failure(
+    worker: WorkerProcess, server: FaultServer, destination: Path
+) -> None:
+    server.serve(BODY)
+    destination.touch()
+    with destination.open("rb") as file:
+        worker.send({**ORDER, "transfer": "read-only", "url": server.url()}, [file.fileno()])
+    story = worker.story("read-only")
+    assert story.last["context"] == "local_file"
+
+
+@pytest.mark.root
+def test_a_full_disk_is_transient_and_says_how_much_room_is_needed(
+    worker: WorkerProcess, server: FaultServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], check=True)
+    try:
+        server.serve(BODY, 'ETag: "a"')
+        story = worker.fetch(server.url(), folder / "file")
+        assert (story.hresult, story.last["context"]) == (0x80070070, "local_file")
+        durable = story.last["durable_bytes"]
+        assert durable == 128 * 1024
+        assert f"needs {len(BODY) - durable} more bytes of room, 0 bytes are free" in story.detail
+        assert (folder / "file").read_bytes() == BODY[:durable]
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_proxies_of_the_environment_are_nobodys_wish(
+    server: FaultServer, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "all_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.serve(BODY)
+    process = WorkerProcess()
+    try:
+        assert process.fetch(server.url(), destination).outcome == "transferred"
+    finally:
+        process.close()
