@@ -1,0 +1,203 @@
+"""Which service a client talks to, and how it is started when nobody runs it (design.md §1).
+
+1. `OPENBITS_SOCKET`;
+2. the machine's service if /run/openbits exists: never silently another one;
+3. for root, the machine's service on its usual paths;
+4. the user's own service, in the state directory (`OPENBITS_STATE_DIR` or `$XDG_STATE_HOME/openbits/<machine-id>`).
+
+A service is started only when nobody listens on its socket and by somebody who may: root, or the user whose own it is,
+or whoever named the paths. Clients that start it at the same moment need no agreement: the lock on the state
+directory lets one spawner win, and every client connects to the winner.
+"""
+
+# ruff: noqa: PTH111, PTH112, PTH117, PTH118, PTH119, PTH120, PTH123  # pathlib costs start-up time
+
+import os
+import select
+import sys
+import time
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+from openbits.api.connection import Connection, ConnectionLostError, NotListeningError, UnreachableError
+from openbits.api.wire import ServiceInfo
+from openbits.core import codes
+from openbits.core.enums import Level
+from openbits.core.errors import BitsError
+
+SOCKET_NAME = "bitsd.sock"
+MACHINE_DIRECTORY = "/run/openbits"
+MACHINE_STATE_DIRECTORY = "/var/lib/openbits"
+
+HELLO_SECONDS = 30.0
+START_SECONDS = 60.0
+"""How long the spawner may take until it says that the service is ready, or why not."""
+
+WINNER_SECONDS = 5.0
+"""How long to look for a service that somebody else is starting or ending at this moment."""
+
+_PAUSE_SECONDS = 0.1
+
+_IN_USE = "in use"
+"""In the spawner's reason: another one holds the lock on the state directory, so it is starting or ending now."""
+
+
+class Place(NamedTuple):
+    """Where a service is or would be, and whether this client may start it there."""
+
+    socket: str
+    state_directory: str
+    may_start: bool
+
+
+def locate(
+    environ: Mapping[str, str] = os.environ, euid: int | None = None, machine_directory: str = MACHINE_DIRECTORY
+) -> Place:
+    """The service this process talks to. Raises BitsError E_INVALIDARG if an override is not an absolute path."""
+    uid = os.geteuid() if euid is None else euid
+    socket = _absolute(environ, "OPENBITS_SOCKET")
+    state = _absolute(environ, "OPENBITS_STATE_DIR")
+    machine_socket = os.path.join(machine_directory, SOCKET_NAME)
+    if socket:
+        return Place(socket, state or (MACHINE_STATE_DIRECTORY if uid == 0 else _own_state(environ)), may_start=True)
+    if uid == 0 or os.path.isdir(machine_directory):
+        return Place(machine_socket, state or MACHINE_STATE_DIRECTORY, may_start=uid == 0)
+    state = state or _own_state(environ)
+    return Place(os.path.join(state, SOCKET_NAME), state, may_start=True)
+
+
+def connect(level: Level = Level.IMPERSONATE, place: Place | None = None) -> tuple[Connection, ServiceInfo]:
+    """A connection at an impersonation level, and who answered; starts the service if nobody listens.
+
+    Raises UnreachableError (RPC_S_SERVER_UNAVAILABLE) with the socket, the reason and the next step.
+    """
+    place = place or locate()
+    deadline = time.monotonic() + WINNER_SECONDS
+    failure = None
+    while True:
+        try:
+            return _greet(Connection.open(place.socket), level)
+        except NotListeningError as error:
+            if not place.may_start:
+                raise _not_ours_to_start(error) from error
+            is_hopeless = bool(failure) and _IN_USE not in str(failure)
+            if failure is not None and (is_hopeless or time.monotonic() >= deadline):
+                raise _not_started(place, failure or "it ended as soon as it had started") from error
+            failure = _start(place)
+        except ConnectionLostError:
+            # A service that ends at this moment accepted us and closed: look again, it may have to be started.
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _greet(connection: Connection, level: Level) -> tuple[Connection, ServiceInfo]:
+    try:
+        answer, _ = connection.call("Hello", {"level": int(level)}, timeout_seconds=HELLO_SECONDS)
+    except BaseException:
+        connection.close()
+        raise
+    return connection, cast("ServiceInfo", answer)
+
+
+def _absolute(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "")
+    if value and not os.path.isabs(value):
+        raise BitsError(codes.E_INVALIDARG, f"cannot use {name}={value}: it must be an absolute path")
+    return value
+
+
+def _own_state(environ: Mapping[str, str]) -> str:
+    base = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):  # the XDG rule: a relative value is ignored
+        home = environ.get("HOME") or os.path.expanduser("~")
+        if not os.path.isabs(home):
+            raise BitsError(
+                codes.E_INVALIDARG, "cannot find your home directory: set HOME, XDG_STATE_HOME or OPENBITS_STATE_DIR"
+            )
+        base = os.path.join(home, ".local", "state")
+    return os.path.join(base, "openbits", _machine_id())
+
+
+def _machine_id() -> str:
+    """Names this machine, so that a home directory on several machines holds one queue for each."""
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            with open(path, encoding="ascii") as file:
+                if text := file.read().strip():
+                    return text
+        except (OSError, UnicodeDecodeError):
+            continue
+    return os.uname().nodename
+
+
+def _start(place: Place) -> str:
+    """Run the spawner until it has detached: empty if the service is ready, else the reason it gave."""
+    interpreter = _interpreter()
+    if interpreter is None:
+        return f"no Python interpreter found (sys.executable is {sys.executable!r})"
+    command = [interpreter, "-I", "-m", "openbits.identity.spawner", "--detach"]
+    command += ["--state-dir", place.state_directory, "--socket", place.socket]
+    complaints = os.memfd_create("openbits-start")
+    try:
+        # A session of its own: Ctrl-C at the client is not for the service.
+        process_id = os.posix_spawn(
+            interpreter,
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, complaints, 2),
+            ],
+            setsid=True,
+        )
+        status = _wait(process_id)
+        text = os.pread(complaints, 4096, 0).decode(errors="replace").strip()
+    except TimeoutError:
+        return f"it was not ready within {START_SECONDS:g} s"
+    except OSError as error:
+        return f"cannot run {interpreter}: {error.strerror}"
+    else:
+        return (text or f"the spawner ended with status {status}") if status else ""
+    finally:
+        os.close(complaints)
+
+
+def _wait(process_id: int) -> int:
+    """Exit status of the spawner's front process. Raises TimeoutError if it takes too long."""
+    try:
+        descriptor = os.pidfd_open(process_id)
+        try:
+            if not select.select([descriptor], [], [], START_SECONDS)[0]:
+                raise TimeoutError
+        finally:
+            os.close(descriptor)
+        return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
+    except (ChildProcessError, ProcessLookupError):
+        return 0  # the program ignores SIGCHLD, so nobody knows; the socket will show whether the service is ready
+
+
+def _interpreter() -> str | None:
+    """The Python that runs us; a program that embeds Python (or is frozen) names itself there, or nothing."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    candidates = [sys.executable] if os.path.basename(sys.executable or "").startswith(("python", "pypy")) else []
+    candidates += [os.path.join(sys.exec_prefix, "bin", name) for name in (version, "python3")]
+    return next((path for path in candidates if os.access(path, os.X_OK)), None)
+
+
+def _not_ours_to_start(error: UnreachableError) -> UnreachableError:
+    hint = (
+        f"{MACHINE_DIRECTORY} exists, so the machine's service is used, which root starts: ask the administrator, or "
+        "set OPENBITS_SOCKET to use another one"
+    )
+    is_machine = os.path.dirname(error.path) == MACHINE_DIRECTORY
+    return UnreachableError(error.path, error.why, hint if is_machine else "start it there, or leave out the path")
+
+
+def _not_started(place: Place, reason: str) -> UnreachableError:
+    return UnreachableError(
+        place.socket,
+        f"no service runs and it could not be started with state directory {place.state_directory}: {reason}",
+        "remove the cause, or start it by hand to see more: bitsd --state-dir DIR --socket PATH",
+    )
