@@ -30,14 +30,24 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def encode(message: Message) -> bytes:
+    """The datagram of a message. Raises ValueError if it is longer than a channel takes."""
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > MESSAGE_BYTES:
+        raise ValueError(f"message of {len(data)} bytes exceeds the channel limit of {MESSAGE_BYTES}")
+    return data
+
+
 def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send one message; the descriptors stay open on this side.
 
     Raises ChannelClosedError if the peer is gone, BlockingIOError if a non-blocking channel is full.
     """
-    data = json.dumps(message, separators=(",", ":")).encode()
-    if len(data) > MESSAGE_BYTES:
-        raise ValueError(f"message of {len(data)} bytes exceeds the channel limit of {MESSAGE_BYTES}")
+    send_encoded(channel, encode(message), descriptors)
+
+
+def send_encoded(channel: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:
+    """Send what `encode` made, as `send` does."""
     ancillary = []
     if descriptors:
         ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors)))

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -29,14 +29,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 START_SECONDS = 30.0
+SPAWNER = (sys.executable, "-I", "-m", "openbits.identity.spawner")
 
 
 class Service:
     """One running service; `stop` and `start` again keep the state directory."""
 
-    def __init__(self, base: Path, uid: int, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, base: Path, uid: int, environ: dict[str, str] | None = None, command: Sequence[str] = SPAWNER
+    ) -> None:
         self.base = base
         self.uid = uid
+        self.command = command
+        """How the next start runs the spawner; `--state-dir` and `--socket` are added."""
         self.state = base / "state"
         self.socket = base / "run" / "bitsd.sock"
         self.config = base / "config"
@@ -62,10 +67,9 @@ class Service:
         """Start, and return when it answers."""
         environ = {"PATH": os.environ["PATH"], "OPENBITS_CONFIG": str(self.config), "HOME": "/", **self._environ}
         identity: dict[str, Any] = {"user": self.uid, "group": self.uid, "extra_groups": []} if self.uid else {}
-        command = [sys.executable, "-I", "-m", "openbits.identity.spawner"]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--state-dir", str(self.state), "--socket", str(self.socket)],
+                [*self.command, "--state-dir", str(self.state), "--socket", str(self.socket)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,12 +84,13 @@ class Service:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                with self.client():
-                    return
+                self.pids()
             except openbits.BitsError:
                 if time.monotonic() > deadline or (self._process is not None and self._process.poll() is not None):
                     pytest.fail(f"the service does not answer:\n{self.log()}")
                 time.sleep(0.02)
+            else:
+                return
 
     def client(self, level: openbits.Level = openbits.Level.IMPERSONATE) -> openbits.Client:
         """A client of this service under the identity of this process."""
@@ -93,8 +98,14 @@ class Service:
 
     def pids(self) -> dict[str, int]:
         """Pids of the programs: spawner, zygote, manager, broker:UID, worker:UID."""
-        with self.client() as client:
-            return dict(client.info["process_ids"])
+
+        def ask() -> dict[str, int]:
+            with self.client() as client:
+                return dict(client.info["process_ids"])
+
+        if self.uid in {0, os.geteuid()}:
+            return ask()
+        return run_as(Person(uid=self.uid, gid=self.uid), ask)  # a client trusts nobody's service but root's and its own
 
     def kill(self, program: str) -> None:
         """Kill -9 one program by name, e.g. `worker`; `spawner` ends all of it."""
@@ -129,13 +140,15 @@ class Service:
 
 @pytest.fixture
 def make_service(open_tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Factory `make_service(uid=0)`; not started yet."""
+    """Factory `make_service(uid=…, environ=…, command=…)`; not started yet."""
     made: list[Service] = []
 
-    def make(uid: int | None = None, environ: dict[str, str] | None = None) -> Service:
+    def make(
+        uid: int | None = None, environ: dict[str, str] | None = None, command: Sequence[str] = SPAWNER
+    ) -> Service:
         base = open_tmp_path / f"service{len(made)}"
         base.mkdir(mode=0o755)
-        made.append(Service(base, os.geteuid() if uid is None else uid, environ))
+        made.append(Service(base, os.geteuid() if uid is None else uid, environ, command))
         return made[-1]
 
     yield make
@@ -157,13 +170,29 @@ def as_user() -> Callable[..., Any]:
     return run_as
 
 
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """An identity without an account of its own: root, or bare numbers."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@pytest.fixture
+def root() -> Person:
+    """The superuser."""
+    return Person(uid=0, gid=0)
+
+
 def run_as(user: Any, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Fork, become `user` (an object with uid and gid, perhaps groups), call, and bring result or exception back."""
+    """Fork, become `user` (a Person, or an account with all its groups), call; bring result or exception back."""
+    groups = list(user.groups) if isinstance(user, Person) else os.getgrouplist(user.name, user.gid)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _child(user, writing, lambda: function(*args, **kwargs))
+        _child(user, groups, writing, lambda: function(*args, **kwargs))
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         data = pipe.read()
@@ -179,10 +208,10 @@ def run_as(user: Any, function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
     raise error
 
 
-def _child(user: Any, writing: int, call: Callable[[], object]) -> NoReturn:
+def _child(user: Any, groups: list[int], writing: int, call: Callable[[], object]) -> NoReturn:
     try:
         if os.geteuid() == 0:
-            os.setgroups(getattr(user, "groups", ()))
+            os.setgroups(groups)
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
         result: tuple[bool, object] = (True, call())

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from openbits.api.wire import FileToAdd
-from openbits.core import codes, events
+from openbits.core import codes, events, lifecycle
 from openbits.core.access import Use
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import File
-from openbits.core.wording import label, public_url
-from openbits.service.children import Broker, BrokerError, ChildLostError, Children
+from openbits.core.wording import public_url
+from openbits.service.children import BrokerError, ChildLostError, Children
 from openbits.service.engine import Engine
-from openbits.service.identities import source_for
+from openbits.service.identities import Source, source_for
 from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
-from openbits.service.transfers import code_of_broker_error
+from openbits.service.transfers import CHILD_ENDED, code_of_broker_error
 
 SCHEMES = ("http", "https")
 
@@ -42,38 +42,34 @@ class Adding:
         """Check, resolve and add; `by` vouches for the owner's identity. Raises BitsError, and nothing was added."""
         if not files:
             raise BitsError(codes.E_INVALIDARG, "the list of files is empty; give at least one pair of names")
+        lifecycle.check_not_final(record.job)
         checked = [(check_url(file["remote_name"]), check_path(file["local_name"])) for file in files]
-        broker, who = await self._broker(record, by)
-        resolved = [await self._resolve(broker, who, url, path) for url, path in checked]
+        source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
+        resolved = [await self._resolve(source, by, url, path) for url, path in checked]
         directories = list({file.directory for file in resolved})
         known = {file.directory for file in record.job.files}
         if not known.issuperset(directories):
-            await self._link.admit(record.job.owner.uid, by, directories)
+            try:
+                await self._link.admit(record.job.owner.uid, by, directories)
+            except RefusedError as error:
+                raise BitsError(error.hresult, f"cannot add the files: {error}") from error
             self._children.retire_confined(record.job.owner.uid)
         await self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
 
-    async def _broker(self, record: Record, by: Cookie) -> tuple[Broker, str]:
-        source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
-        try:
-            return await self._children.broker(source.uid, source.by or by), source.label
-        except (RefusedError, ChildLostError) as error:
-            raise BitsError(
-                codes.E_ACCESSDENIED,
-                f"cannot start a file broker for {label(record.job.owner)}: {error}",
-                context=ErrorContext.LOCAL_FILE,
-            ) from error
+    async def _resolve(self, source: Source, by: Cookie, url: str, path: str) -> File:
+        def failed(code: int, error: Exception) -> BitsError:
+            return BitsError(code, f"cannot use {path} as {source.label}: {error}", context=ErrorContext.LOCAL_FILE)
 
-    async def _resolve(self, broker: Broker, who: str, url: str, path: str) -> File:
         try:
-            directory, name = await broker.resolve(path)
+            directory, name = await self._children.with_broker(
+                source.uid, source.by or by, lambda broker: broker.resolve(path)
+            )
         except BrokerError as error:
-            raise BitsError(
-                code_of_broker_error(error), f"cannot use {path} as {who}: {error}", context=ErrorContext.LOCAL_FILE
-            ) from error
+            raise failed(code_of_broker_error(error), error) from error
         except ChildLostError as error:
-            raise BitsError(
-                codes.E_ACCESSDENIED, f"cannot use {path} as {who}: {error}", context=ErrorContext.LOCAL_FILE
-            ) from error
+            raise failed(CHILD_ENDED, error) from error
+        except RefusedError as error:
+            raise failed(codes.E_ACCESSDENIED, error) from error
         return File(remote_name=url, local_name=path, directory=directory, name=name)
 
 
@@ -121,7 +117,11 @@ def check_path(path: str) -> str:
         raise refuse("it names a directory; add the name of the file")
     normal = posixpath.normpath(path)
     normal = "/" + normal.lstrip("/")
-    if len(normal.encode()) >= MAX_PATH_BYTES or any(len(p.encode()) > MAX_NAME_BYTES for p in normal.split("/")):
+    try:
+        data = normal.encode("utf-8", "surrogateescape")  # names that are not UTF-8 travel as lone surrogates
+    except UnicodeEncodeError:
+        raise refuse("it has characters that no file name can have") from None
+    if len(data) >= MAX_PATH_BYTES or any(len(part) > MAX_NAME_BYTES for part in data.split(b"/")):
         raise refuse(
             f"it is too long (limits: {MAX_PATH_BYTES - 1} bytes, {MAX_NAME_BYTES} for each name)",
             codes.from_errno(36),

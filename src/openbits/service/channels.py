@@ -29,16 +29,24 @@ class AsyncChannel:
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
         self._on_closed = on_closed
-        self._unsent: deque[tuple[Message, Sequence[int]]] = deque()
+        self._unsent: deque[tuple[bytes, Sequence[int]]] = deque()
         self.is_closed = False
         self._loop.add_reader(sock, self._read)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send now or as soon as the peer reads; after the end it is silently dropped, `on_closed` has told why."""
+        """Send now or as soon as the peer reads; after the end it is silently dropped, `on_closed` has told why.
+
+        Raises ValueError, and the channel goes on, if the message is too long for it.
+        """
+        try:
+            data = channel.encode(message)
+        except ValueError:
+            channel.close_all(descriptors)
+            raise
         if self.is_closed:
             channel.close_all(descriptors)
             return
-        self._unsent.append((message, descriptors))
+        self._unsent.append((data, descriptors))
         if len(self._unsent) == 1:
             self._write()
         elif len(self._unsent) > QUEUE_LIMIT:
@@ -58,9 +66,9 @@ class AsyncChannel:
 
     def _write(self) -> None:
         while self._unsent:
-            message, descriptors = self._unsent[0]
+            data, descriptors = self._unsent[0]
             try:
-                channel.send(self._socket, message, descriptors)
+                channel.send_encoded(self._socket, data, descriptors)
             except BlockingIOError:
                 self._loop.add_writer(self._socket, self._write)
                 return

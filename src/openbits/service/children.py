@@ -6,22 +6,28 @@ after a new directory was admitted the old broker is retired.
 """
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from openbits import channel
 from openbits.channel import Message
 from openbits.core.model import Directory, Temporary
 from openbits.service.channels import AsyncChannel
-from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
+from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink, answer_of
 
 log = logging.getLogger("openbits.manager")
 
+T = TypeVar("T")
+
 IDLE_SECONDS = 60.0
+
+BROKER_TRIES = 3
 
 HELLO_SECONDS = 30.0
 
@@ -187,7 +193,7 @@ class Broker(Child):
         self._waiting.append(future)
         self._channel.send({**message, "id": self._next_id})
         self._next_id += 1
-        answer, descriptors = await future
+        answer, descriptors = await answer_of(future)
         if not answer["ok"]:
             channel.close_all(descriptors)
             raise BrokerError(answer)
@@ -235,7 +241,10 @@ class Worker(Child):
         self._channel.send(message, descriptors)
 
     def transfer(self, transfer_key: str, message: Message, descriptor: int, on_news: NewsHandler) -> None:
-        """Begin a transfer; the descriptor belongs to the worker from now on."""
+        """Begin a transfer; the descriptor belongs to the worker from now on. Raises ChildLostError."""
+        if self.is_ended:
+            os.close(descriptor)
+            raise ChildLostError(f"network worker of uid {self.key.uid} ended")
         self._transfers[transfer_key] = on_news
         self.settle()
         self._channel.send({"op": "transfer", "transfer": transfer_key, **message}, [descriptor])
@@ -277,6 +286,16 @@ class Children:
         """The file broker of an identity. Raises RefusedError, ChildLostError."""
         return cast("Broker", await self._child(Key("broker", uid, by), Broker))
 
+    async def with_broker(self, uid: int, by: Cookie | None, act: Callable[[Broker], Awaitable[T]]) -> T:
+        """What `act` does with the broker of an identity; it is done again if the broker dies, so it must bear that.
+
+        Raises RefusedError, BrokerError, and ChildLostError if one broker after the other dies.
+        """
+        for _ in range(BROKER_TRIES - 1):
+            with contextlib.suppress(ChildLostError):
+                return await act(await self.broker(uid, by))
+        return await act(await self.broker(uid, by))
+
     async def worker(self, uid: int, by: Cookie | None) -> Worker:
         """The network worker of an identity. Raises RefusedError, ChildLostError."""
         return cast("Worker", await self._child(Key("worker", uid, by), Worker))
@@ -310,6 +329,8 @@ class Children:
     async def _start(self, key: Key, make: Callable[[Key, socket.socket, Callable[[Child], None]], Child]) -> Child:
         child = make(key, await self._link.start(key.program, key.uid, key.by), self._ended)
         await child.ready()
+        if child.is_ended:  # between its hello and now
+            raise ChildLostError(f"{key.program} of uid {key.uid} ended at once")
         if isinstance(child, Worker):
             self._configure_worker(child)
         self._ready[key] = child

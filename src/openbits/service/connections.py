@@ -49,9 +49,11 @@ class Caller:
     level: Level = Level.IMPERSONATE
     handles: dict[int, Handle] = field(default_factory=dict)
     next_handle: int = 1
+    is_closed: bool = False
 
     def close(self) -> None:
         """The connection ended: its handles go, and with them the tokens they hold."""
+        self.is_closed = True
         for handle in self.handles.values():
             if handle.token is not None:
                 handle.token.close()
@@ -77,7 +79,11 @@ class Protocol(VarlinkInterfaceServerProtocol):
 
     def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
         """Bytes from the client."""
-        super().message_received(data, fds)
+        try:
+            super().message_received(data, fds)
+        except (ValueError, RecursionError):  # no text, or JSON that is nested too deeply
+            self.abort()
+            return
         if len(self._recv_buffer) > MAX_MESSAGE_BYTES:
             log.warning("message_too_long limit_bytes=%d", MAX_MESSAGE_BYTES)
             self.abort()

@@ -11,7 +11,7 @@ from openbits.core.model import Identity
 from openbits.service.adding import Adding
 from openbits.service.children import Children
 from openbits.service.connections import Caller
-from openbits.service.engine import Engine
+from openbits.service.engine import Engine, wire_event
 from openbits.service.events import Subscriber
 from openbits.service.notify import Notifier
 from openbits.service.publishing import Publishing
@@ -43,10 +43,10 @@ class Context:
         if from_seq is None:
             return []
         owner_uid = None if subscriber.sees_all else subscriber.uid
-        until = self.engine.stream.last_seq
+        until = self.engine.stream.committed_seq
         stored = await asyncio.to_thread(self.events_after, from_seq, owner_uid, MISSED_EVENTS)
         return [
-            {"seq": event.seq, "at": event.at, "kind": event.kind, "job_id": str(event.job_id)}
+            wire_event(event)
             for event in stored
             if event.seq <= until and subscriber.wants(event.owner_uid, str(event.job_id))
         ]

@@ -1,23 +1,25 @@
 """The manager's loop: event in, effects out (design.md §4).
 
 `apply` steps a job in memory, hands the result to the writer thread and carries out the effects after the commit, in
-commit order. Whoever asked is answered after the commit too. A failed commit stops the manager; the spawner starts
-the next one, which finds everything that was acknowledged in the store.
+commit order. Whoever asked is answered after the commit too. A failed commit is told to whoever asked and stops the
+manager; the spawner starts the next one, which finds everything that was acknowledged in the store.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from openbits.api.wire import EventInfo
-from openbits.core import events, lifecycle, scheduler
-from openbits.core.enums import JobState
+from openbits.core import codes, events, lifecycle, scheduler
+from openbits.core.enums import ErrorContext, JobState
+from openbits.core.errors import BitsError
 from openbits.core.model import Job, JobId, Now
 from openbits.service.events import EventStream
 from openbits.service.record import Record
 from openbits.service.views import job_info
-from openbits.store.changes import AppendEvent, Change, ForgetJob, SaveJob, StoredEvent
+from openbits.store.changes import AppendEvent, Change, ForgetJob, SaveJob, StoredEvent, StoreError
 from openbits.store.writer import Writer
 
 log = logging.getLogger("openbits.manager")
@@ -109,8 +111,6 @@ class Engine:
         if not state.is_active:
             record.live_bytes = None
             record.phase = ""
-        if state.is_final:
-            record.drop_token()
 
     def _commit(
         self, record: Record, before: Job | None, effects: Sequence[events.Effect], kinds: Sequence[str]
@@ -151,11 +151,15 @@ class Engine:
         happened: Sequence[StoredEvent],
     ) -> None:
         error = done.exception()
-        if error is not None:  # nobody is answered: the connections end with the manager
+        if error is not None:
             self._on_failed_commit(error)
+            if not answer.done():
+                answer.set_exception(_not_stored(error))
+                answer.exception()  # not everybody waits
             return
         for event in happened:
-            self._tell(record, {"seq": event.seq, "at": event.at, "kind": event.kind, "job_id": str(event.job_id)})
+            self.stream.committed_seq = event.seq
+            self._tell(record, wire_event(event))
         for effect in effects:
             self.hands.carry_out(record, effect)
         if not answer.done():  # whoever asked may have gone
@@ -164,6 +168,7 @@ class Engine:
     def _forget(self, record: Record) -> None:
         owner_uid = record.job.owner.uid
         self.records.pop(record.job.job_id, None)
+        record.drop_token()
         if not any(other.job.owner.uid == owner_uid for other in self.records.values()):
             self._on_owner_gone(owner_uid)
 
@@ -175,7 +180,7 @@ class Engine:
         if now.boot - record.last_progress_at >= PROGRESS_SECONDS:
             record.last_progress_at = now.boot
             job_id = str(record.job.job_id)
-            self._tell(record, {"seq": self.stream.last_seq, "at": now.wall, "kind": "progress", "job_id": job_id})
+            self._tell(record, {"seq": self.stream.committed_seq, "at": now.wall, "kind": "progress", "job_id": job_id})
 
     def _tell(self, record: Record, event: EventInfo) -> None:
         interested = list(self.stream.interested(record.job.owner.uid, event["job_id"]))
@@ -237,6 +242,21 @@ class Engine:
             if event is not None:
                 self.apply(record, event)
         self.reschedule()
+
+
+def wire_event(event: StoredEvent) -> EventInfo:
+    """A stored event as subscribers get it."""
+    head: EventInfo = {"seq": event.seq, "at": event.at, "kind": event.kind, "job_id": str(event.job_id)}
+    head["state"] = event.data["state"]
+    return head
+
+
+def _not_stored(error: BaseException) -> BitsError:
+    """What a caller hears whose request could not be committed; the manager ends, and begins again from the store."""
+    number = error.errno if isinstance(error, StoreError) else errno.EIO
+    return BitsError(
+        codes.from_errno(number), f"nothing was changed: {error}", context=ErrorContext.GENERAL_QUEUE_MANAGER
+    )
 
 
 def _is_resumable(job: Job) -> bool:

@@ -38,10 +38,13 @@ class Subscriber:
 
 
 class EventStream:
-    """Numbers events and hands them out."""
+    """Numbers events and hands them out.
+
+    `committed_seq` is the last number that a restart will not give out again: the only kind that subscribers hear.
+    """
 
     def __init__(self, last_seq: int, on_gone: Callable[[str], None]) -> None:
-        self.last_seq = last_seq
+        self.last_seq = self.committed_seq = last_seq
         self._subscribers: dict[str, Subscriber] = {}
         self._on_gone = on_gone
 

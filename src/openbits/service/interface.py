@@ -136,15 +136,17 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
     @answered
     async def GetTokenInfo(self, *, token: FileDescriptor) -> TokenInfo:
         """What a token proves."""
-        with self._call(token) as call:
-            identity, level = call.identity, call.level
+        self._call(None).close()
+        presented = self._context.link.recognise(os.dup(token.fileno()))
+        presented.close()
+        identity = presented.record.identity
         return {
             "uid": identity.uid,
             "gid": identity.gid,
             "groups": list(identity.groups),
             "name": identity.name,
             "sid": identity.sid,
-            "level": int(level),
+            "level": int(presented.record.level),
         }
 
     # -- jobs -----------------------------------------------------------------------------------------------------
@@ -194,6 +196,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
     @answered
     async def ReleaseJob(self, *, handle: int) -> None:
         """Let go of an interface."""
+        self._call(None).close()
         released = self._caller.handles.pop(handle, None)
         if released is not None and released.token is not None:
             released.token.close()
@@ -280,10 +283,15 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             held = call.token.duplicate() if call.token is not None else None
             if held is None:
                 held = await self._tokens(self._context.link.open_token(call.cookie, call.level))
+        try:
+            committed = self._engine.apply(opened.record, events.HelperTokenSet(is_set=True))
+        except BitsError:
+            held.close()
+            raise
         opened.record.drop_token()
         opened.record.helper_token = held
         log.info("helper_token_set job=%s helper=%d", opened.record.job.job_id, held.record.identity.uid)
-        await self._engine.apply(opened.record, events.HelperTokenSet(is_set=True))
+        await committed
         self._context.publishing.sweep(held.record.identity.uid)
 
     @varlinkmethod
@@ -292,9 +300,10 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         """Drop the helper token; the flags stay."""
         opened = self._handle(handle)
         access.check_helper_token_caller(opened.opened_by, opened.record.job.owner.uid, self._context.access)
+        committed = self._engine.apply(opened.record, events.HelperTokenSet(is_set=False))
         opened.record.drop_token()
         log.info("helper_token_cleared job=%s", opened.record.job.job_id)
-        await self._engine.apply(opened.record, events.HelperTokenSet(is_set=False))
+        await committed
 
     @varlinkmethod
     @answered
@@ -328,7 +337,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         stream.add(subscriber)
         self._context.streams.setdefault(self._caller, []).append(subscriber)
         now = self._engine.now().wall
-        first: EventInfo = {"seq": stream.last_seq, "at": now, "kind": "subscribed", "job_id": ""}
+        first: EventInfo = {"seq": stream.committed_seq, "at": now, "kind": "subscribed", "job_id": ""}
         first["subscriber"] = subscriber.subscriber_id
         missed = await self._context.missed_events(subscriber, from_seq)
         yield first
@@ -336,7 +345,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             yield event
         while (live := await subscriber.queue.get()) is not None:
             yield live
-        last: EventInfo = {"seq": stream.last_seq, "at": self._engine.now().wall, "kind": "ended", "job_id": ""}
+        last: EventInfo = {"seq": stream.committed_seq, "at": self._engine.now().wall, "kind": "ended", "job_id": ""}
         raise LastResult(last)
 
     @varlinkmethod
@@ -367,16 +376,19 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         if token is not None:
             presented = self._context.link.recognise(os.dup(token.fileno()))
         call = Call(self._caller, presented)
-        refusal = self._refusal()
+        refusal = self._refusal(call)
         if refusal:
             call.close()
             raise BitsError(codes.E_ACCESSDENIED, refusal)
         return call
 
-    def _refusal(self) -> str:
+    def _refusal(self, call: "Call") -> str:
         uid = self._caller.peer.identity.uid
-        if self._caller.level is Level.ANONYMOUS:
-            return "the connection is anonymous; connect at a level above anonymous"
+        if call.level is Level.ANONYMOUS:
+            return (
+                f"cannot serve {label(call.identity)}: the call was made at level ANONYMOUS; "
+                "connect at level IDENTIFY or above, and impersonate tokens of such a level"
+            )
         if self._context.mode == "user" and uid != self._context.uid:
             return (
                 f"this is the own service of uid {self._context.uid} and serves that uid alone; you are uid {uid}; "
@@ -387,14 +399,19 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
     def _may(self, identity: Identity, verb: Verb, record: Record | None) -> None:
         if self._caller.peer.is_foreign_userns:
             raise BitsError(
-                codes.E_ACCESSDENIED, "callers in another user namespace may not use the service; call from outside it"
+                codes.E_ACCESSDENIED,
+                f"cannot serve {label(identity)} from a process in another user namespace; call from outside of it",
             )
         owner_uid = record.job.owner.uid if record is not None else None
-        if not access.may(identity, verb, owner_uid, self._context.access):
-            what = "may not open this job; only its owner and administrators may"
-            if record is None:
-                what = f"may not {verb.name.lower().replace('_', ' ')}; administrators may"
-            raise BitsError(codes.E_ACCESSDENIED, f"{label(identity)} {what}")
+        if access.may(identity, verb, owner_uid, self._context.access):
+            return
+        text = f"cannot see the jobs of all users: {label(identity)} is no administrator; ask for your own jobs alone"
+        if record is not None:
+            text = (
+                f"cannot open job {record.job.job_id}: {label(identity)} is neither its owner nor an administrator; "
+                "ask its owner or an administrator"
+            )
+        raise BitsError(codes.E_ACCESSDENIED, text)
 
     def _find(self, job_id: str) -> Record:
         try:
@@ -408,6 +425,8 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         return record
 
     def _open(self, record: Record, call: "Call") -> int:
+        if self._caller.is_closed:
+            raise BitsError(codes.E_HANDLE, "the connection ended during the call")
         if len(self._caller.handles) >= MAX_HANDLES:
             raise BitsError(codes.E_OUTOFMEMORY, f"this connection holds {MAX_HANDLES} jobs; release some")
         number = self._caller.next_handle
@@ -424,13 +443,14 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             raise BitsError(codes.E_HANDLE, f"{handle} is no handle of this connection; open the job first") from None
 
     async def _close(self, record: Record, request: events.Complete | events.Cancel) -> int:
-        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         committed = self._engine.apply(record, request)
-        record.closing = waiting
+        if record.closing is None:
+            record.closing = asyncio.get_running_loop().create_future()
+        closing = record.closing  # of another caller too: a second Complete joins the first
         log.info("job_closing job=%s by=%s", record.job.job_id, type(request).__name__.lower())
         await committed
         self._context.publishing.settle(record)
-        return await waiting
+        return await asyncio.shield(closing)
 
     async def _tokens(self, making: Awaitable[Token]) -> Token:
         made = await self._spawner(making)
@@ -442,18 +462,20 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         try:
             return await request
         except RefusedError as error:
-            code = error.hresult if error.hresult is not None else codes.E_ACCESSDENIED
-            raise BitsError(code, str(error)) from None
+            raise BitsError(error.hresult, str(error)) from None
 
 
 class Call:
-    """The identity one call is made under: the connection's, or that of the token it carries."""
+    """The identity one call is made under: the connection's, or that of the token it carries; and at which level.
+
+    A token is sent over the connection, so the lower level of both counts (A22).
+    """
 
     def __init__(self, caller: Caller, token: Token | None) -> None:
         self.token = token
         self.cookie: Cookie = token.record.cookie if token is not None else caller.peer.cookie
         self.identity = token.record.identity if token is not None else caller.peer.identity
-        self.level = token.record.level if token is not None else caller.level
+        self.level = min(token.record.level, caller.level) if token is not None else caller.level
 
     def close(self) -> None:
         """Let go of the token's descriptor."""

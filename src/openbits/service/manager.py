@@ -18,8 +18,10 @@ from pathlib import Path
 
 from openbits import channel
 from openbits.channel import ChannelClosedError, Message
-from openbits.core import events
-from openbits.core.model import Now
+from openbits.core import codes, events
+from openbits.core.enums import ErrorContext
+from openbits.core.model import JobError, Now
+from openbits.core.wording import label
 from openbits.service import config as settings
 from openbits.service.adding import Adding
 from openbits.service.children import Children, Worker
@@ -97,7 +99,7 @@ class Manager:
 
     def _build(self, writer: Writer, last_seq: int) -> Context:
         stream = EventStream(last_seq, self._subscriber_gone)
-        link = SpawnerLink(self._control, self._connected, self._disconnected, self._stop)
+        link = SpawnerLink(self._control, self._connected, self._disconnected, self._token_ended, self._stop)
         engine = Engine(
             writer=writer,
             stream=stream,
@@ -140,6 +142,24 @@ class Manager:
     def _disconnected(self, cookie: Cookie) -> None:
         self._context.children.retire_vouched(cookie)
 
+    def _token_ended(self, cookie: Cookie) -> None:
+        """Its session or logon is over, or nobody holds it any more: no job goes on with it (jobs.md §14 H4)."""
+        self._context.children.retire_vouched(cookie)
+        for record in list(self._context.engine.records.values()):
+            if record.helper_token is None or record.helper_token.record.cookie != cookie:
+                continue
+            who = label(record.helper_token.record.identity)
+            record.drop_token()
+            log.info("helper_token_ended job=%s", record.job.job_id)
+            if record.job.helper_token_flags:
+                error = JobError(
+                    code=codes.BG_E_TOKEN_REQUIRED,
+                    context=ErrorContext.GENERAL_QUEUE_MANAGER,
+                    detail=f"the helper token of {who} ended with its logon or session",
+                    at=present().wall,
+                )
+                self._context.engine.apply(record, events.TokenLost(error=error))
+
     def _gone(self, caller: Caller) -> None:
         caller.close()
         self._callers.pop(caller.peer.cookie, None)
@@ -181,7 +201,8 @@ class Manager:
         self._context.notifier.subscriber_gone(subscriber_id)
 
     def _commit_failed(self, error: BaseException) -> None:
-        log.critical("commit_failed %s", error)
+        if not self._stopped.done():  # the first one says it all
+            log.critical("commit_failed %s", error)
         self._stop()
 
     def _consider_idle(self) -> None:

@@ -50,7 +50,7 @@ class Notifier:
         now = self._engine.now()
         target.put(
             {
-                "seq": self._engine.stream.last_seq,
+                "seq": self._engine.stream.committed_seq,
                 "at": now.wall,
                 "kind": "notice",
                 "job_id": str(job.job_id),
@@ -72,6 +72,8 @@ class Notifier:
             await self._engine.apply(record, events.NoticeDelivered(notice_seq))
             return
         delay = record.job.properties.minimum_retry_delay_seconds
+        if job_id in self._retries:  # refused twice
+            self._retries[job_id].cancel()
         self._retries[job_id] = asyncio.get_running_loop().call_later(delay, self._again, record)
 
     def subscriber_gone(self, subscriber_id: str) -> None:

@@ -1,22 +1,35 @@
 """Complete and Cancel: renaming and removing files through the identity that made them (jobs.md §8.4, P6, P7)."""
 
 import asyncio
+import enum
+import errno
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from email.utils import parsedate_to_datetime
 
 from openbits.core import codes, events, lifecycle
 from openbits.core.enums import ErrorContext, JobState
 from openbits.core.errors import BitsError
-from openbits.core.model import Directory, File, Job, JobError, Temporary
+from openbits.core.model import File, JobError, Leftover, Temporary
+from openbits.core.wording import label
 from openbits.service.children import Broker, BrokerError, ChildLostError, Children
 from openbits.service.engine import Engine
-from openbits.service.identities import source_of_maker
+from openbits.service.identities import Source, source_of_maker
 from openbits.service.record import Record
 from openbits.service.spawner_link import RefusedError
 from openbits.service.transfers import job_error_of
 
 log = logging.getLogger("openbits.manager")
+
+
+class Removal(enum.Enum):
+    """What became of a temporary file that is of no use any more."""
+
+    DONE = enum.auto()
+    KEPT = enum.auto()
+    """It could not be removed now: a later sweep tries again."""
+    NOT_OURS = enum.auto()
+    """Another file has its name: that one stays, and there is nothing left to remove (P7)."""
 
 
 class Publishing:
@@ -38,7 +51,7 @@ class Publishing:
     def settle(self, record: Record) -> None:
         """Answer the Complete or Cancel of a job that is over and of which nothing has to be removed."""
         if lifecycle.is_forgotten(record.job):
-            answer(record)
+            answer(record, is_clean=True)
 
     def sweep(self, uid: int) -> None:
         """An identity is back: remove what final jobs and changed identities left behind under it."""
@@ -55,50 +68,71 @@ class Publishing:
         task.add_done_callback(self._tasks.discard)
 
     async def _publish(self, record: Record) -> None:
-        error: JobError | None = None
-        for index, file in enumerate(record.job.files):
-            if not file.is_transferred or file.is_published or file.temporary is None:
-                continue
-            try:
-                broker = await self._maker_of(record, file.temporary)
-                await broker.publish(file.directory, file.temporary, file.name, record.job.umask, _modified_ns(file))
-            except Exception as failure:  # noqa: BLE001  # every way to fail is the answer to Complete
-                error = job_error_of(failure, file, index, self._engine.now().wall)
-                break
-            await self._engine.apply(record, events.FilePublished(file_index=index))
-        if error is None:
+        async with record.filing:
+            error, lost_file = await self._publish_all(record)
             record.publish_error = None
-        else:
-            record.publish_error = BitsError(error.code, codes.describe(error), context=error.context)
-            log.warning("publish_failed job=%s why=%s", record.job.job_id, error.detail)
-        await self._engine.apply(record, events.PublishingEnded(error=error))
-        if error is not None:
+            if error is not None:
+                record.publish_error = BitsError(error.code, codes.describe(error), context=error.context)
+                log.warning("publish_failed job=%s why=%s", record.job.job_id, error.detail)
+            await self._engine.apply(record, events.PublishingEnded(error=error, lost_file=lost_file))
+        if record.publish_error is not None:
             answer_failure(record, record.publish_error)
         elif not record.job.is_completing:
             self.settle(record)
 
-    async def _remove(self, record: Record, file_indexes: tuple[int, ...]) -> None:
-        removed = []
-        for index in file_indexes:
-            file = record.job.files[index]
-            if file.temporary is not None and await self._removed(record, file.directory, file.temporary):
-                removed.append(index)
-        gone = [item for item in record.job.leftovers if await self._removed(record, item.directory, item.temporary)]
-        if removed or gone:
-            news = events.TemporariesRemoved(file_indexes=tuple(removed), leftovers=tuple(gone))
-            await self._engine.apply(record, news)
-        answer(record)
+    async def _publish_all(self, record: Record) -> tuple[JobError | None, int | None]:
+        """Rename one file after the other: the first error, and the index of the file if its temporary is lost."""
+        for index, file in enumerate(record.job.files):
+            if not file.is_transferred or file.is_published or file.temporary is None:
+                continue
+            try:
+                await self._publish_one(record, file, file.temporary)
+            except Exception as failure:  # noqa: BLE001  # every way to fail is the answer to Complete
+                error = job_error_of(failure, file, index, self._engine.now().wall, _label_of_maker(record, file))
+                return error, index if _is_lost(failure) else None
+            await self._engine.apply(record, events.FilePublished(file_index=index))
+        return None, None
 
-    async def _removed(self, record: Record, directory: Directory, temporary: Temporary) -> bool:
+    async def _publish_one(self, record: Record, file: File, temporary: Temporary) -> None:
+        def publish(broker: Broker) -> Awaitable[None]:
+            return broker.publish(file.directory, temporary, file.name, record.job.umask, _modified_ns(file))
+
+        maker = self._maker_of(record, temporary)
+        await self._children.with_broker(maker.uid, maker.by, publish)
+
+    async def _remove(self, record: Record, file_indexes: tuple[int, ...]) -> None:
+        """Remove what is asked for and still there, and the leftovers; then a job that is over is answered."""
+        async with record.filing:
+            results = {index: await self._removed(record, record.job.files[index]) for index in file_indexes}
+            leftovers = {item: await self._removed(record, item) for item in record.job.leftovers}
+            news = events.TemporariesRemoved(
+                file_indexes=tuple(index for index, result in results.items() if result is not Removal.KEPT),
+                leftovers=tuple(item for item, result in leftovers.items() if result is not Removal.KEPT),
+            )
+            if (news.file_indexes or news.leftovers) and not lifecycle.is_forgotten(record.job):
+                await self._engine.apply(record, news)
+        if record.job.state.is_final:
+            record.drop_token()  # not before: the helper's files are removed by the helper
+            is_clean = {*results.values(), *leftovers.values()} <= {Removal.DONE}
+            answer(record, is_clean=is_clean)
+
+    async def _removed(self, record: Record, item: File | Leftover) -> Removal:
+        temporary = item.temporary
+        if temporary is None:  # somebody else was faster
+            return Removal.DONE
+
+        def remove(broker: Broker) -> Awaitable[None]:
+            return broker.remove(item.directory, temporary)
+
         try:
-            broker = await self._maker_of(record, temporary)
-            await broker.remove(directory, temporary)
+            maker = self._maker_of(record, temporary)
+            await self._children.with_broker(maker.uid, maker.by, remove)
         except (BitsError, BrokerError, ChildLostError, RefusedError) as error:
             log.warning("temporary_kept job=%s name=%s why=%s", record.job.job_id, temporary.name, error)
-            return False
-        return True
+            return Removal.NOT_OURS if isinstance(error, BrokerError) and error.step == "changed" else Removal.KEPT
+        return Removal.DONE
 
-    async def _maker_of(self, record: Record, temporary: Temporary) -> Broker:
+    def _maker_of(self, record: Record, temporary: Temporary) -> Source:
         maker = source_of_maker(record, temporary, self._engine.records.values())
         if maker is None:
             raise BitsError(
@@ -106,27 +140,35 @@ class Publishing:
                 f"the temporary file belongs to the helper identity uid {temporary.uid}; set its token again",
                 context=ErrorContext.LOCAL_FILE,
             )
-        return await self._children.broker(maker.uid, maker.by)
+        return maker
 
 
-def answer(record: Record) -> None:
-    """Answer the Complete or Cancel that waits for this job."""
+def _label_of_maker(record: Record, file: File) -> str:
+    uid = file.temporary.uid if file.temporary is not None else record.job.owner.uid
+    return label(record.job.owner) if uid == record.job.owner.uid else f"uid {uid}"
+
+
+def _is_lost(failure: Exception) -> bool:
+    """True if the temporary file is gone or not the one we made: then its bytes have to be fetched again."""
+    if not isinstance(failure, BrokerError):
+        return False
+    return failure.step == "changed" or (failure.step == "publish" and failure.errno == errno.ENOENT)
+
+
+def answer(record: Record, *, is_clean: bool) -> None:
+    """Answer the Complete or Cancel that waits for this job, which is over; `is_clean`: nothing was left behind."""
     if record.closing is not None and not record.closing.done():
-        record.closing.set_result(_result(record.job))
+        is_complete = record.job.state is JobState.ACKNOWLEDGED
+        result = lifecycle.complete_result(record.job) if is_complete else codes.S_OK
+        record.closing.set_result(result if is_clean else codes.BG_S_UNABLE_TO_DELETE_FILES)
     record.closing = None
 
 
-def answer_failure(record: Record, error: BitsError | None) -> None:
+def answer_failure(record: Record, error: BitsError) -> None:
     """Complete failed: its caller gets the error of the rename."""
-    if record.closing is not None and not record.closing.done() and error is not None:
+    if record.closing is not None and not record.closing.done():
         record.closing.set_exception(error)
     record.closing = None
-
-
-def _result(job: Job) -> int:
-    if not lifecycle.is_forgotten(job):
-        return codes.BG_S_UNABLE_TO_DELETE_FILES
-    return lifecycle.complete_result(job) if job.state is JobState.ACKNOWLEDGED else codes.S_OK
 
 
 def _modified_ns(file: File) -> int | None:

@@ -1,7 +1,7 @@
 """What the manager keeps in memory beside a job: its token, its running transfer, what is not worth storing."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openbits.core.errors import BitsError
 from openbits.core.model import Job
@@ -22,6 +22,10 @@ class Record:
     """Result of the Complete or Cancel that is being carried out."""
     publish_error: BitsError | None = None
     """Why the last Complete failed; the job stays and says so."""
+    filing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while files are published or removed: one such act at a time."""
+    lost_temporaries: set[int] = field(default_factory=set)
+    """Indexes of files that began again because their temporary was gone; the next time is an error (OPEN-34)."""
     last_progress_at: float = 0.0
     last_served_at: float = 0.0
     queued_at: float = 0.0

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from openbits import channel
@@ -23,13 +23,16 @@ log = logging.getLogger("openbits.manager")
 
 SO_COOKIE = 57
 
+LIST_BYTES = channel.MESSAGE_BYTES // 2
+"""A list in a message is cut into parts about so long; its longest item, a path of 4096 bytes, has 24 KiB as JSON."""
+
 Cookie = str
 
 
 class RefusedError(Exception):
     """The spawner refused a request; `reason` is its word for why (docs/processes.md)."""
 
-    def __init__(self, reason: str, text: str, hresult: int | None = None) -> None:
+    def __init__(self, reason: str, text: str, hresult: int = codes.E_ACCESSDENIED) -> None:
         super().__init__(text)
         self.reason = reason
         self.hresult = hresult
@@ -71,10 +74,12 @@ class SpawnerLink:
         sock: socket.socket,
         on_connection: Callable[[Record, socket.socket], None],
         on_disconnected: Callable[[Cookie], None],
+        on_token_ended: Callable[[Cookie], None],
         on_closed: Callable[[], None],
     ) -> None:
         self._on_connection = on_connection
         self._on_disconnected = on_disconnected
+        self._on_token_ended = on_token_ended
         self._waiting: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
         self._next_id = 1
         self._tokens: dict[Cookie, Record] = {}
@@ -104,9 +109,13 @@ class SpawnerLink:
         return self._token(*answer)
 
     async def admit(self, uid: int, by: Cookie, directories: Sequence[Directory]) -> None:
-        """Record that jobs of `uid` may go on without a connection, in these directories."""
-        listed = [{"path": d.path, "dev": d.dev, "ino": d.ino} for d in directories]
-        await self._request({"op": "admit", "uid": uid, "by": by, "directories": listed})
+        """Record that jobs of `uid` may go on without a connection, in these directories. Raises RefusedError."""
+        for part in _parts([{"path": d.path, "dev": d.dev, "ino": d.ino} for d in directories]):
+            try:
+                await self._request({"op": "admit", "uid": uid, "by": by, "directories": part})
+            except RefusedError as error:
+                text = f"cannot record in the state directory of the service that uid {uid} has jobs: {error}"
+                raise RefusedError(error.reason, text, error.hresult) from None
 
     async def dismiss(self, uid: int) -> None:
         """The last job of `uid` has ended."""
@@ -146,10 +155,10 @@ class SpawnerLink:
         self._channel.send({**message, "id": number}, descriptors)
         if self._channel.is_closed:
             raise RefusedError("broken", "the spawner is gone")
-        answer, received = await future
+        answer, received = await answer_of(future)
         if not answer["ok"]:
             channel.close_all(received)
-            raise RefusedError(str(answer["refused"]), str(answer.get("text", "")), answer.get("hresult"))
+            raise RefusedError(str(answer["refused"]), str(answer.get("text", "")), _code_of_refusal(answer))
         return answer, received
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
@@ -166,6 +175,7 @@ class SpawnerLink:
             self._on_disconnected(message["cookie"])
         elif message["event"] == "token-ended":
             self._tokens.pop(message["cookie"], None)
+            self._on_token_ended(message["cookie"])
         else:
             log.error("spawner_message_unknown event=%s", message["event"])
             channel.close_all(descriptors)
@@ -183,6 +193,37 @@ class SpawnerLink:
                 future.set_exception(RefusedError("broken", "the spawner is gone"))
         self._waiting.clear()
         self._on_closed()
+
+
+async def answer_of(future: "asyncio.Future[tuple[Message, list[int]]]") -> tuple[Message, list[int]]:
+    """Wait for an answer with descriptors; one that comes in the moment in which the waiter gives up is closed."""
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            channel.close_all(future.result()[1])
+        raise
+
+
+def _parts(items: list[Message]) -> Iterator[list[Message]]:
+    """The list in parts that fit into a message; an empty list is one part."""
+    part: list[Message] = []
+    size_bytes = 0
+    for item in items:
+        length = len(channel.encode(item))
+        if part and size_bytes + length > LIST_BYTES:
+            yield part
+            part, size_bytes = [], 0
+        part.append(item)
+        size_bytes += length
+    yield part
+
+
+def _code_of_refusal(answer: Message) -> int:
+    """What the logon helper said, what the kernel said to the spawner, or that it is not allowed."""
+    if answer.get("hresult") is not None:
+        return int(answer["hresult"])
+    return codes.from_errno(int(answer["errno"])) if answer.get("errno") else codes.E_ACCESSDENIED
 
 
 def _record(cookie: Cookie, record: Message) -> Record:
@@ -205,5 +246,8 @@ def _one_socket(descriptors: list[int]) -> socket.socket:
 
 
 def _cookie(descriptor: int) -> Cookie:
-    with socket.socket(fileno=os.dup(descriptor)) as copy:
-        return str(struct.unpack("=Q", copy.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0])
+    presented = socket.socket(fileno=descriptor)
+    try:
+        return str(struct.unpack("=Q", presented.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0])
+    finally:
+        presented.detach()

@@ -35,6 +35,13 @@ NO_IDENTITY = 0x80070525
 """HRESULT_FROM_WIN32(ERROR_NO_SUCH_USER): nothing vouches for the identity any more; transient by rule E8."""
 
 
+NOBODY = Source(uid=-1, by=None, label="")
+
+
+class TemporaryLostError(BitsError):
+    """The temporary file of an unfinished file was removed, replaced or cut more than once."""
+
+
 class Transfers:
     """Starts and stops attempts."""
 
@@ -66,7 +73,8 @@ class Attempt:
         self._epoch = epoch
         self._key = f"{record.job.job_id}:{epoch}"
         self._ended = asyncio.get_running_loop().create_future()
-        self._network: Source | None = None
+        self._local = self._network = NOBODY
+        self._acting = NOBODY
         self._offset = 0
 
     @property
@@ -77,10 +85,12 @@ class Attempt:
         """Open, transfer, follow the news until the attempt is over."""
         worker: Worker | None = None
         try:
-            local = source_for(self._record, Use.DOWNLOAD_TEMPORARY, ErrorContext.LOCAL_FILE)
+            self._local = source_for(self._record, Use.DOWNLOAD_TEMPORARY, ErrorContext.LOCAL_FILE)
             self._network = source_for(self._record, Use.SOCKET, ErrorContext.REMOTE_FILE)
-            broker = await self._children.broker(local.uid, local.by)
-            descriptor = await self._open(broker, local)
+            self._acting = self._local
+            broker = await self._children.broker(self._local.uid, self._local.by)
+            descriptor = await self._open(broker)
+            self._acting = self._network
             try:
                 worker = await self._children.worker(self._network.uid, self._network.by)
             except BaseException:
@@ -111,39 +121,65 @@ class Attempt:
 
     # -- the local file -------------------------------------------------------------------------------------------
 
-    async def _open(self, broker: Broker, local: Source) -> int:
+    async def _open(self, broker: Broker) -> int:
         """A descriptor of the temporary file: the one that is there if it is still ours, else a new one."""
         temporary = self._file.temporary
-        if temporary is not None and temporary.ino and temporary.uid == local.uid:
-            try:
-                size, descriptor = await broker.reopen(self._file.directory, temporary)
-            except BrokerError as error:
-                if error.step not in {"changed", "reopen"} or error.errno in {errno.EMFILE, errno.ENFILE, errno.EIO}:
-                    raise
-                log.warning("temporary_lost job=%s name=%s why=%s", self._record.job.job_id, temporary.name, error)
-            else:
-                self._offset = min(size, self._file.transferred_bytes)
+        if temporary is None:
+            return await self._create(broker)
+        loss = ""
+        if temporary.ino and temporary.uid == self._local.uid:
+            descriptor, loss = await self._reopen(broker, temporary)
+            if descriptor is not None:
                 return descriptor
-        if temporary is not None:
-            await self._remove_old(temporary)
-        return await self._create(broker, local)
+        is_counted = bool(loss) and self._file.transferred_bytes > 0
+        await self._remove_old(temporary)
+        if is_counted:
+            self._count_loss(temporary, loss)
+        return await self._create(broker)
+
+    async def _reopen(self, broker: Broker, temporary: Temporary) -> tuple[int | None, str]:
+        """The descriptor, or why the file is lost (OPEN-34)."""
+        try:
+            size, descriptor = await broker.reopen(self._file.directory, temporary)
+        except BrokerError as error:
+            if error.step not in {"changed", "reopen"} or error.errno in {errno.EMFILE, errno.ENFILE, errno.EIO}:
+                raise
+            return None, str(error)
+        if size < self._file.transferred_bytes:
+            os.close(descriptor)
+            return None, f"somebody cut it from {self._file.transferred_bytes} to {size} bytes"
+        self._offset = self._file.transferred_bytes
+        return descriptor, ""
+
+    def _count_loss(self, temporary: Temporary, why: str) -> None:
+        """Once silently, then as an error that is tried again (OPEN-34)."""
+        log.warning("temporary_lost job=%s name=%s why=%s", self._record.job.job_id, temporary.name, why)
+        if self._index in self._record.lost_temporaries:
+            raise TemporaryLostError(
+                codes.ERROR_FILE_NOT_FOUND,
+                f"the temporary file {temporary.name} was lost again, so the file begins again: {why}; "
+                f"see who else changes {self._file.directory.path}",
+                context=ErrorContext.LOCAL_FILE,
+            )
+        self._record.lost_temporaries.add(self._index)
 
     async def _remove_old(self, temporary: Temporary) -> None:
         """Remove a temporary that cannot be used any more; if its maker is not there it becomes a leftover."""
         maker = source_of_maker(self._record, temporary, self._engine.records.values())
         if maker is None:
             return
+        directory = self._file.directory
         try:
-            broker = await self._children.broker(maker.uid, maker.by)
-            await broker.remove(self._file.directory, temporary)
+            await self._children.with_broker(maker.uid, maker.by, lambda broker: broker.remove(directory, temporary))
         except (BrokerError, ChildLostError, RefusedError) as error:
             log.warning("temporary_kept job=%s name=%s why=%s", self._record.job.job_id, temporary.name, error)
-        else:
-            await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
+            if not isinstance(error, BrokerError) or error.step != "changed":  # then it is not ours to remove
+                return
+        await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
 
-    async def _create(self, broker: Broker, local: Source) -> int:
+    async def _create(self, broker: Broker) -> int:
         """P3, with the name committed before the file exists and its identity before a byte is written."""
-        directory = self._file.directory
+        local, directory = self._local, self._file.directory
         for _ in range(NAME_TRIES):
             name = f".BIT{secrets.token_hex(4)}.tmp"
             by_helper = local.by is not None
@@ -229,12 +265,14 @@ class Attempt:
     def _on_failed(self, message: Message) -> None:
         self._on_progressed({"transferred_bytes": message["durable_bytes"], "durable_bytes": message["durable_bytes"]})
         self._finish()
+        context = ErrorContext[str(message["context"]).upper()]
+        is_local = context is ErrorContext.LOCAL_FILE
         error = JobError(
             code=int(message["hresult"]),
-            context=ErrorContext[str(message["context"]).upper()],
+            context=context,
             detail=str(message["detail"]),
-            identity=self._network.label if self._network else "",
-            subject=public_url(self._file.remote_name),
+            identity=(self._local if is_local else self._network).label,
+            subject=_path(self._file) if is_local else public_url(self._file.remote_name),
             file_index=self._index,
             protocol="http",
             at=self._engine.now().wall,
@@ -256,25 +294,38 @@ class Attempt:
     # -- failures of our own side ---------------------------------------------------------------------------------
 
     def _failed(self, error: Exception) -> None:
-        job_error = job_error_of(error, self._file, self._index, self._engine.now().wall)
+        job_error = job_error_of(error, self._file, self._index, self._engine.now().wall, self._acting.label)
         if job_error.code == codes.BG_E_TOKEN_REQUIRED:
             self._apply(events.TokenLost(error=job_error))
             return
-        self._apply(events.AttemptFailed(epoch=self._epoch, error=job_error, spread=random.uniform(0.0, 0.1)))  # noqa: S311  # as above
+        failed = events.AttemptFailed(
+            epoch=self._epoch,
+            error=job_error,
+            spread=random.uniform(0.0, 0.1),  # noqa: S311  # as above
+            is_transient=isinstance(error, TemporaryLostError),
+        )
+        self._apply(failed)
 
 
-def job_error_of(error: Exception, file: File, index: int, at: float) -> JobError:
-    """The error object for a failure on our side of the transfer."""
-    path = f"{file.directory.path}/{file.name}"
+def job_error_of(error: Exception, file: File, index: int, at: float, identity: str) -> JobError:
+    """The error object for a failure on our side of the transfer; `identity` is the label of who acted."""
+    path = _path(file)
     if isinstance(error, BitsError):
         return JobError(
-            code=error.hresult, context=error.context, detail=str(error), subject=path, file_index=index, at=at
+            code=error.hresult,
+            context=error.context,
+            detail=error.text,
+            identity=identity,
+            subject=path,
+            file_index=index,
+            at=at,
         )
     if isinstance(error, BrokerError):
         return JobError(
             code=code_of_broker_error(error),
             context=ErrorContext.LOCAL_FILE,
             detail=str(error),
+            identity=identity,
             subject=error.subject,
             file_index=index,
             at=at,
@@ -282,12 +333,22 @@ def job_error_of(error: Exception, file: File, index: int, at: float) -> JobErro
     if isinstance(error, RefusedError):
         code = NO_IDENTITY if error.reason in {"no-account", "not-admitted", "unknown-cookie"} else codes.E_ACCESSDENIED
         code = NO_IDENTITY if error.reason == "no-landlock" else code
-        return JobError(code=code, context=ErrorContext.GENERAL_QUEUE_MANAGER, detail=str(error), at=at)
+        context = ErrorContext.GENERAL_QUEUE_MANAGER
+        return JobError(code=code, context=context, detail=str(error), identity=identity, at=at)
     if not isinstance(error, ChildLostError):
         log.error("attempt_crashed file=%s", path, exc_info=error)
     return JobError(
-        code=CHILD_ENDED, context=ErrorContext.GENERAL_QUEUE_MANAGER, detail=str(error), file_index=index, at=at
+        code=CHILD_ENDED,
+        context=ErrorContext.GENERAL_QUEUE_MANAGER,
+        detail=str(error),
+        identity=identity,
+        file_index=index,
+        at=at,
     )
+
+
+def _path(file: File) -> str:
+    return f"{file.directory.path}/{file.name}"
 
 
 def code_of_broker_error(error: BrokerError) -> int:

@@ -4,6 +4,7 @@ No database here: every kind of store takes these values. A change says what the
 the store decides nothing.
 """
 
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,14 @@ from openbits.core.model import Job, JobId
 
 
 class StoreError(Exception):
-    """The store cannot be opened, read or written; the text names the file and the next step."""
+    """The store cannot be opened, read or written; the text names the file and the next step.
+
+    `errno` is what the disk lacks: ENOSPC, EROFS, or EIO for everything else.
+    """
+
+    def __init__(self, text: str, number: int = errno.EIO) -> None:
+        super().__init__(text)
+        self.errno = number
 
 
 class StoreDamagedError(StoreError):

@@ -10,6 +10,7 @@ StoreError, nothing is touched.
 """
 
 import contextlib
+import errno
 import itertools
 import sqlite3
 import threading
@@ -42,13 +43,14 @@ LOG_KEPT_BYTES = 16 << 20
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NEXT_STEPS = {
-    sqlite3.SQLITE_FULL: "free space on its file system, then start the service again",
-    sqlite3.SQLITE_READONLY: "make the file and its file system writable, then start the service again",
-    sqlite3.SQLITE_CANTOPEN: "check the permissions of its directory, then start the service again",
-    sqlite3.SQLITE_BUSY: "end the program that holds a lock on it, then start the service again",
-    sqlite3.SQLITE_IOERR: "check the disk and its free space, then start the service again",
+    sqlite3.SQLITE_FULL: "free space on its file system",
+    sqlite3.SQLITE_READONLY: "make the file and its file system writable",
+    sqlite3.SQLITE_CANTOPEN: "check the permissions of its directory",
+    sqlite3.SQLITE_BUSY: "end the program that holds a lock on it",
+    sqlite3.SQLITE_IOERR: "check the disk and its free space",
 }
 """What to do about a primary SQLite result code."""
+_ERRNOS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 
 
 class Store:
@@ -269,9 +271,12 @@ def _told(verb: str, path: Path) -> Iterator[None]:
         if primary in _DAMAGE:
             raise _damaged(verb, path, error) from error
         next_step = _NEXT_STEPS.get(primary, "see what the service logged before")
-        raise StoreError(f"cannot {verb} the store {path}: {error}; {next_step}") from error
+        then = "the service then goes on by itself" if verb == "write" else "then start the service again"
+        text = f"cannot {verb} the store {path}: {error}; {next_step}, {then}"
+        raise StoreError(text, _ERRNOS.get(primary, errno.EIO)) from error
     except OSError as error:
-        raise StoreError(f"cannot {verb} the store {path}: {error.strerror}; check its directory") from error
+        text = f"cannot {verb} the store {path}: {error.strerror}; check its directory"
+        raise StoreError(text, error.errno or errno.EIO) from error
 
 
 def _damaged(verb: str, path: Path, reason: object) -> StoreDamagedError:
