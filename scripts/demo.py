@@ -143,13 +143,13 @@ def interrupted_transfers(table: Table, owner: Person) -> None:
             server.pause_seconds = 0.01
             print(f"\n== kill -9 of the {victim} in the middle of {len(LARGE) >> 20} MiB")
             run_as(owner, [PYTHON, "-c", CREATE, f"{server.url}/large", str(target)])
-            wait_for(lambda: transferred_bytes() > 2_000_000, "two megabytes")
+            wait_for(lambda: transferred_bytes() > len(LARGE) // 2, "the middle of the transfer")
             kill(victim)
             server.pause_seconds = 0.0
             with openbits.Client():  # the first call after the end of the service starts it again
                 wait_for(target.exists, "the file")
             uids = server.uids_of("/large")
-            print(f"   resumed at byte {max(seen.first_byte for seen in server.seen)}")
+            print(f"   went on at byte {max(seen.first_byte for seen in server.seen)} of {len(LARGE)}")
         table.add(f"kill -9 of the {victim}: content", digest(target), hashlib.sha256(LARGE).hexdigest()[:16])
         table.add(f"kill -9 of the {victim}: local file opened by uid", owner_of(target), owner.uid)
         table.add(f"kill -9 of the {victim}: sockets to the server, uid", listed(uids), owner.uid)

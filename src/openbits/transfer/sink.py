@@ -17,7 +17,7 @@ from typing import Protocol
 SYNC_BYTES = 64 * 1024 * 1024
 """Written bytes after which the disk is asked to have them."""
 
-SYNC_SECONDS = 5.0
+SYNC_SECONDS = 1.0
 
 THREADS = 4
 """Most syncs at a time: one slow disk does not hold up files on others."""
