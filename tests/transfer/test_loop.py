@@ -1,5 +1,6 @@
 """The worker's loop."""
 
+import os
 import selectors
 import socket
 import threading
@@ -92,3 +93,17 @@ def test_closing_releases_the_descriptors() -> None:
     before = len(list(descriptors.iterdir()))
     Loop().close()
     assert len(list(descriptors.iterdir())) == before
+
+
+def test_a_call_posted_after_the_end_touches_no_descriptor() -> None:
+    loop = Loop()
+    loop.close()
+    reading, writing = os.pipe()  # may get the number of the closed descriptor
+    try:
+        loop.post(lambda: None)
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 8)
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -8,6 +8,7 @@ costs no CPU. Instants are seconds of the monotonic clock.
 import os
 import queue
 import selectors
+import threading
 import time
 from collections.abc import Callable
 
@@ -38,7 +39,8 @@ class Loop:
         self._timers: set[Timer] = set()  # one per transport and the tick: too few to keep them in order
         self._posted: queue.SimpleQueue[Callback] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._is_stopped = False
+        self._waking = threading.Lock()
+        self._is_stopped = self._is_closed = False
         self.watch(self._wake, selectors.EVENT_READ, self._run_posted)
 
     @staticmethod
@@ -63,9 +65,11 @@ class Loop:
         return Timer(instant, callback, self._timers)
 
     def post(self, callback: Callback) -> None:
-        """Have the loop make a call; the one method for other threads."""
+        """Have the loop make a call; the one method for other threads. After `close` nobody makes it."""
         self._posted.put(callback)
-        os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if not self._is_closed:  # the descriptor may be somebody else's by now
+                os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
         """Let `run` return after the present callback."""
@@ -81,7 +85,9 @@ class Loop:
     def close(self) -> None:
         """Release the loop's own descriptors."""
         self._selector.close()
-        os.close(self._wake)
+        with self._waking:
+            self._is_closed = True
+            os.close(self._wake)
 
     def _call(self, key: selectors.SelectorKey, events: int) -> None:
         """Call back, unless an earlier callback of this turn stopped the loop or dropped or replaced the watch."""
