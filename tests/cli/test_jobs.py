@@ -24,13 +24,13 @@ def test_list_shows_a_row_a_job_and_why_it_waits(bits: Bits, service: FakeServic
     service.add_job("stuck", state="queued", waiting=WAITING, created_at=2000.0)
     result = bits("list")
     assert result.code == 0
-    head, moving, stuck, reason = result.out.splitlines()
+    head, moving, stuck, reason, following, hint = result.out.splitlines()
     assert head.split() == ["ID", "STATE", "PRIORITY", "PROGRESS", "NAME"]
     assert moving.split()[1:] == ["transferring", "normal", "25%", "50", "B/200", "B", "moving"]
     assert stuck.split()[1] == "queued"
     assert reason.startswith("    waiting: network wlan0 is metered, since ")
-    assert "next: it starts when the network changes" in reason
-    assert "hint: allow it with a cost policy" in reason
+    assert following == "    next: it starts when the network changes"
+    assert hint == "    hint: allow it with a cost policy"
 
 
 def test_an_empty_queue_prints_nothing(bits: Bits) -> None:

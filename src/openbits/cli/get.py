@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
             job.add_files(pairs)
             job.resume()
         except BaseException:
-            with contextlib.suppress(BitsError):
+            with contextlib.suppress(BitsError):  # it may be the service that failed
+                client.reconnect()
                 job.cancel()
             raise
         try:

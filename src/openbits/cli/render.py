@@ -61,14 +61,15 @@ def percent(done: int, total: int) -> int:
 
 
 def waiting_text(waiting: WaitingInfo, now: float) -> str:
-    """Why, since when, what next and when, and what to do."""
-    parts = [f"{waiting['reason']}, since {span(now - waiting['since'])}"]
-    when = "" if waiting["next_at"] is None else f" (in {span(waiting['next_at'] - now)})"
-    if waiting["next"]:
-        parts.append(f"next: {waiting['next']}{when}")
+    """Why, since when, what next and when, and what to do, in one line."""
+    parts = [f"{waiting['reason']}, since {span(now - waiting['since'])}", f"next: {_next(waiting, now)}"]
     if waiting["hint"]:
         parts.append(f"hint: {waiting['hint']}")
     return printable("; ".join(parts))
+
+
+def _next(waiting: WaitingInfo, now: float) -> str:
+    return waiting["next"] + ("" if waiting["next_at"] is None else f" (in {span(waiting['next_at'] - now)})")
 
 
 def error_text(error: ErrorInfo) -> str:
@@ -104,13 +105,18 @@ def table(infos: Sequence[JobInfo], now: float, *, has_owner: bool) -> Iterator[
 
 
 def reasons(info: JobInfo, now: float) -> Iterator[str]:
-    """Why the job does not move, if it does not: its error, and what it waits for."""
+    """Why the job does not move, if it does not: its error or what it waits for, what comes next, what to do."""
     error, waiting = info["error"], info["waiting"]
-    is_told = error is not None and waiting is not None and error["message"] in waiting["reason"]
-    if error is not None and info["state"] in {"error", "transient_error"} and not is_told:
-        yield f"error: {error_text(error)}"
+    told = ""
+    if error is not None and info["state"] in {"error", "transient_error"}:
+        told = error_text(error)
+        yield f"error: {told}"
+    elif waiting is not None:
+        yield printable(f"waiting: {waiting['reason']}, since {span(now - waiting['since'])}")
     if waiting is not None:
-        yield f"waiting: {waiting_text(waiting, now)}"
+        yield printable(f"next: {_next(waiting, now)}")
+        if waiting["hint"] and waiting["hint"] not in told:
+            yield printable(f"hint: {waiting['hint']}")
 
 
 def details(info: JobInfo, files: Iterable[FileInfo], now: float) -> Iterator[str]:

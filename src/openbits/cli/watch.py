@@ -149,7 +149,7 @@ def verdict(outcome: Outcome, info: JobInfo, now: float) -> list[str]:
     reasons = list(render.reasons(info, now))
     match outcome:
         case Outcome.ERROR:
-            return [*reasons, f"try again with: bits resume {job_id}; give up with: bits cancel {job_id}"]
+            return [*reasons[:1], f"try again with: bits resume {job_id}; give up with: bits cancel {job_id}"]
         case Outcome.CANCELLED:
             return [f"job {job_id} was cancelled"]
         case Outcome.TIMEOUT:
