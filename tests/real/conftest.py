@@ -66,7 +66,9 @@ class Service:
     def start(self) -> None:
         """Start, and return when it answers."""
         environ = {"PATH": os.environ["PATH"], "OPENBITS_CONFIG": str(self.config), "HOME": "/", **self._environ}
-        identity: dict[str, Any] = {"user": self.uid, "group": self.uid, "extra_groups": []} if self.uid else {}
+        identity: dict[str, Any] = {}
+        if self.uid != os.geteuid():
+            identity = {"user": self.uid, "group": self.uid, "extra_groups": []}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.command, "--state-dir", str(self.state), "--socket", str(self.socket)],
@@ -122,6 +124,11 @@ class Service:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(timeout=30)
+
+    def wait(self, seconds: float = 30) -> int:
+        """Wait for an end that comes by itself; the exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout=seconds)
 
     def close(self) -> None:
         """End whatever still runs."""

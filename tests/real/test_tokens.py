@@ -21,6 +21,7 @@ E_ACCESSDENIED = 0x80070005
 E_HANDLE = 0x80070006
 BG_E_INVALID_STATE = 0x80200002
 BG_E_TOKEN_REQUIRED = 0x80200056
+BG_S_UNABLE_TO_DELETE_FILES = 0x0020001A
 
 CURE = "set a helper token, or set its flags to 0, then resume the job"
 """Both repairs of identity.md §5."""
@@ -385,6 +386,57 @@ def test_a_token_that_ends_while_a_job_uses_it_stops_the_job_with_token_required
             as_user(owner, repair)
     assert target.read_bytes() == BODY
     assert [path.name for path in target.parent.iterdir()] == ["data.bin"]
+
+
+@pytest.mark.parametrize("has_token", [True, False])
+def test_cancel_removes_the_helpers_file_with_the_token_of_the_job_or_the_next_one_of_that_user(
+    *,
+    has_token: bool,
+    service: Any,
+    site: Any,
+    throwaway_user: Callable[..., Any],
+    private_folder: Callable[[Any], Path],
+    as_user: Callable[..., Any],
+    eventually: Callable[..., Any],
+) -> None:
+    """design.md §2: without the token Cancel says so, and the file is swept with that user's next token."""
+    owner, helper = throwaway_user(), throwaway_user()
+    url = site.put("/data", BODY)
+    gate = site.gate("/data", 100_000)
+    folder = private_folder(helper)
+
+    def begin() -> str:
+        with service.client() as client:
+            job = client.create_job("given up")
+            with token.impersonate():
+                job.set_helper_token()
+            job.set_helper_token_flags(TokenFlags.LOCAL_FILE)
+            job.add_file(url, folder / "data.bin")
+            job.resume()
+            return str(job.id)
+
+    def cancel() -> tuple[int, str]:
+        with service.client() as client:
+            job = client.job(job_id)
+            if not has_token:
+                job.clear_helper_token()
+            return job.cancel(), job.state.name
+
+    def next_token() -> None:
+        with service.client() as client:
+            job = client.create_job("another")
+            with token.impersonate():
+                job.set_helper_token()
+
+    with service.client() as client, client.logon_user(helper.name, None) as token:
+        job_id = as_user(owner, begin)
+        eventually(lambda: client.job(job_id).info()["state"] == "transferring")
+        assert as_user(owner, cancel) == (0 if has_token else BG_S_UNABLE_TO_DELETE_FILES, "CANCELLED")
+        assert len(list(folder.iterdir())) == (0 if has_token else 1)
+        if not has_token:
+            as_user(owner, next_token)
+        eventually(lambda: not list(folder.iterdir()))
+    gate.set()
 
 
 def logon_helper_of(service: Any) -> int:

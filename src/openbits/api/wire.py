@@ -118,12 +118,12 @@ class EventHead(TypedDict):
 class EventInfo(EventHead, total=False):
     """One entry of the event stream.
 
-    `seq` grows by one from event to event of the whole service; a subscriber sees those of the jobs it may see. Stored
-    events have the `state` of the job at that time, live ones the whole `job` as well. `kind`:
-    subscribed (always the first; carries `subscriber`), created, files-added, changed (a property), state, progress (not
+    `seq` grows by one from event to event of the whole service; a subscriber sees those of the jobs it may see.
+    Stored events have the `state` of the job at that time, live ones the whole `job` as well. `kind`: subscribed
+    (always the first; carries `subscriber`), created, files-added, changed (a property), state, progress (not
     stored; seq repeats the last one), file-transferred, token, removed, notice (JobTransferred or JobError to
-    deliver: answer with AcknowledgeNotice), overflow (the stream was too slow: read the state anew), ended (the service
-    stops).
+    deliver: answer with AcknowledgeNotice), overflow (the stream was too slow: read the state anew), ended (the
+    service stops).
     """
 
     job: JobInfo | None

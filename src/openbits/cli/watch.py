@@ -114,6 +114,8 @@ def progress_line(info: JobInfo, bps: float, now: float) -> str:
     waiting = info["waiting"]
     if info["phase"]:
         parts.append(render.printable(info["phase"]))
+    elif waiting is not None and info["state"] == "connecting":
+        parts.append(render.printable(waiting["reason"]))
     elif waiting is not None and outcome_of(info) is None:
         parts.append(f"{info['state']}: {render.waiting_text(waiting, now)}")
     else:
