@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from demo_server import LoopbackServer
 
@@ -234,7 +235,9 @@ def throwaway_user(base: Path, role: str) -> Iterator[Person]:
 
 def run_as(person: Person, command: list[str], text: str = "") -> None:
     """Run a program as somebody; its output is shown."""
-    identity = {"user": person.uid, "group": person.gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    identity: dict[str, Any] = (
+        {"user": person.uid, "group": person.gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
     subprocess.run(command, input=text, text=True, check=False, cwd="/", timeout=300, **identity)
 
 

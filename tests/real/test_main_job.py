@@ -2,13 +2,14 @@
 
 import hashlib
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import openbits
 from openbits import Outcome, TokenFlags
 
 pytestmark = pytest.mark.root
@@ -64,11 +65,7 @@ def test_the_sample_does_the_sixteen_steps(
     site: Any,
     throwaway_user: Callable[..., Any],
     private_folder: Callable[[Any], Path],
-    as_user: Callable[..., Any],
 ) -> None:
-    import subprocess
-    import sys
-
     owner, helper = throwaway_user(), throwaway_user(password="open sesame")
     url = site.put("/data", BODY)
     target = private_folder(helper) / "data.bin"
