@@ -427,6 +427,7 @@ def new_job(job_id: str, display_name: str) -> Values:
         "modified_at": 1000.0,
         "transferred_at": None,
         "error": None,
+        "complete_error": None,
         "error_count": 0,
         "phase": "",
         "waiting": None,

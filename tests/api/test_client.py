@@ -248,8 +248,8 @@ def test_a_job_that_completes_by_itself_is_not_over_when_it_is_transferred(
 
 def test_unless_publishing_failed_because_then_nothing_moves_any_more(client: Client, service: FakeService) -> None:
     job = client.create_job("x", auto_complete=True)
-    waiting = {"reason": "Complete failed: E_ACCESSDENIED", "since": 1.0, "next": "", "next_at": None, "hint": ""}
-    service.jobs[str(job.id)].update(state="transferred", waiting=waiting)
+    error = {"hresult": 0x80070005, "symbol": "E_ACCESSDENIED", "context": "local_file", "message": "denied"}
+    service.jobs[str(job.id)].update(state="transferred", complete_error=error)
     assert job.wait(timeout=5) is Outcome.TRANSFERRED
 
 

@@ -125,7 +125,8 @@ def test_a_failed_download_says_why_and_how_to_go_on(
 
 def test_a_file_that_cannot_be_published_is_a_failure(bits: Bits, play: Callable[..., None]) -> None:
     waiting = {"reason": "Complete failed: E_ACCESSDENIED", "since": 0.0, "next": "", "next_at": None, "hint": "x"}
-    play({"state": "transferred", "waiting": waiting})
+    error = {"hresult": 0x80070005, "symbol": "E_ACCESSDENIED", "context": "local_file", "message": "denied"}
+    play({"state": "transferred", "waiting": waiting, "complete_error": error})
     result = bits("get", "http://h/a", "/srv/a")
     assert result.code == 1
     assert "Complete failed: E_ACCESSDENIED" in result.err

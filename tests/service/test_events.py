@@ -34,3 +34,13 @@ def test_a_dropped_subscriber_is_reported_once() -> None:
     stream.drop(subscriber)
     assert gone == [subscriber.subscriber_id]
     assert stream.find(subscriber.subscriber_id) is None
+
+
+def test_an_overflow_keeps_the_notices_because_they_are_sent_once() -> None:
+    slow = Subscriber(1000, sees_all=False, job_ids=None)
+    slow.put({"seq": 0, "at": 0.0, "kind": "notice", "job_id": "a", "notice": "transferred", "notice_seq": 1})
+    for seq in range(1, QUEUE_LIMIT + 1):
+        slow.put({"seq": seq, "at": 0.0, "kind": "state", "job_id": "a"})
+    kinds = [event["kind"] for event in (slow.queue.get_nowait(), slow.queue.get_nowait()) if event is not None]
+    assert kinds == ["notice", "overflow"]
+    assert slow.queue.empty()

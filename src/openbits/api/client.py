@@ -45,9 +45,6 @@ TAKES_TOKEN = frozenset(
 )
 """Methods in which the identity of the call matters: an impersonated token goes along with them (docs/api.md)."""
 
-_PUBLISHING_FAILED = "Complete failed"
-"""How the service begins the reason why a job waits after a Complete that failed."""
-
 
 class Outcome(enum.Enum):
     """How waiting for a job ended."""
@@ -391,10 +388,9 @@ def outcome_of(info: JobInfo) -> Outcome | None:
 
     A job with `auto_complete` goes on from TRANSFERRED by itself, unless publishing its files failed.
     """
-    state, waiting = info["state"], info["waiting"]
-    if state == "transferred" and info["properties"].get("auto_complete"):
-        is_stuck = waiting is not None and waiting["reason"].startswith(_PUBLISHING_FAILED)
-        return Outcome.TRANSFERRED if is_stuck else None
+    state = info["state"]
+    if state == "transferred" and info["properties"].get("auto_complete") and info["complete_error"] is None:
+        return None
     return Outcome(state) if state in {"transferred", "acknowledged", "error", "cancelled"} else None
 
 

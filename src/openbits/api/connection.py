@@ -137,8 +137,8 @@ class Connection:
 
     def next_reply(self, timeout_seconds: float | None = None) -> Parameters:
         """The next reply of the stream. Raises TimeoutError, after which it may be called again."""
-        self._socket_or_lost().settimeout(timeout_seconds)
         try:
+            self._socket_or_lost().settimeout(timeout_seconds)
             reply, received = self._receive()
         except TimeoutError:
             raise
@@ -166,8 +166,8 @@ class Connection:
     def _exchange(self, timeout_seconds: float | None) -> Iterator[None]:
         """Hold the connection for one request and its replies; close it if that is cut short."""
         with self._lock:
-            self._socket_or_lost().settimeout(timeout_seconds)
             try:
+                self._socket_or_lost().settimeout(timeout_seconds)
                 yield
             except TimeoutError as error:
                 self.close()

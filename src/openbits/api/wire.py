@@ -91,6 +91,8 @@ class JobInfo(TypedDict):
     transferred_at: float | None
     error: ErrorInfo | None
     error_count: int
+    complete_error: ErrorInfo | None
+    """Why the last Complete failed, also the one a job with auto_complete begins by itself; the job waits then."""
     phase: str
     """What the transfer does at this moment, in words ("connecting to host:443, TLS handshake"); empty when idle."""
     waiting: WaitingInfo | None

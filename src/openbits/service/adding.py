@@ -69,7 +69,7 @@ class Adding:
         except ChildLostError as error:
             raise failed(CHILD_ENDED, error) from error
         except RefusedError as error:
-            raise failed(codes.E_ACCESSDENIED, error) from error
+            raise failed(error.hresult, error) from error
         return File(remote_name=url, local_name=path, directory=directory, name=name)
 
 

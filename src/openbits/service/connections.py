@@ -79,13 +79,14 @@ class Protocol(VarlinkInterfaceServerProtocol):
 
     def message_received(self, data: bytes, fds: FileDescriptorArray | None) -> None:
         """Bytes from the client."""
+        end = data.find(b"\0")
+        if len(self._recv_buffer) + (len(data) if end < 0 else end + 1) > MAX_MESSAGE_BYTES:
+            log.warning("message_too_long limit_bytes=%d", MAX_MESSAGE_BYTES)
+            self.abort()
+            return
         try:
             super().message_received(data, fds)
         except (ValueError, RecursionError):  # no text, or JSON that is nested too deeply
-            self.abort()
-            return
-        if len(self._recv_buffer) > MAX_MESSAGE_BYTES:
-            log.warning("message_too_long limit_bytes=%d", MAX_MESSAGE_BYTES)
             self.abort()
 
     def send_message(

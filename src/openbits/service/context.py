@@ -2,7 +2,6 @@
 
 import asyncio
 import pwd
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from openbits.api.wire import EventInfo
@@ -12,11 +11,11 @@ from openbits.service.adding import Adding
 from openbits.service.children import Children
 from openbits.service.connections import Caller
 from openbits.service.engine import Engine, wire_event
-from openbits.service.events import Subscriber
+from openbits.service.events import Subscriber, overflow
 from openbits.service.notify import Notifier
 from openbits.service.publishing import Publishing
 from openbits.service.spawner_link import SpawnerLink, Token
-from openbits.store.changes import StoredEvent
+from openbits.store.sqlite import Store
 
 MISSED_EVENTS = 10_000
 
@@ -35,7 +34,7 @@ class Context:
     adding: Adding
     publishing: Publishing
     notifier: Notifier
-    events_after: Callable[[int, int | None, int], list[StoredEvent]]
+    store: Store
     streams: dict[Caller, list[Subscriber]] = field(default_factory=dict)
 
     async def missed_events(self, subscriber: Subscriber, from_seq: int | None) -> list[EventInfo]:
@@ -44,7 +43,9 @@ class Context:
             return []
         owner_uid = None if subscriber.sees_all else subscriber.uid
         until = self.engine.stream.committed_seq
-        stored = await asyncio.to_thread(self.events_after, from_seq, owner_uid, MISSED_EVENTS)
+        if not self.store.first_seq - 1 <= from_seq <= until:  # trimmed, or numbers of a store that was set aside
+            return [overflow(until, self.engine.now().wall)]
+        stored = await asyncio.to_thread(self.store.events_after, from_seq, owner_uid, MISSED_EVENTS)
         return [
             wire_event(event)
             for event in stored

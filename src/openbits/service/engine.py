@@ -105,6 +105,7 @@ class Engine:
         state = record.job.state
         if state is JobState.QUEUED:
             record.queued_at = now
+            record.complete_error = None
         elif state is JobState.CONNECTING:
             record.active_since = record.last_served_at = now
             self._owners_served[record.job.owner.uid] = now

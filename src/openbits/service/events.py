@@ -29,12 +29,19 @@ class Subscriber:
         return (self.sees_all or owner_uid == self.uid) and (self.job_ids is None or job_id in self.job_ids)
 
     def put(self, event: EventInfo) -> None:
-        """Queue an event; when the queue is full, forget it all and say so once."""
+        """Queue an event; when the queue is full, say so once in place of all that was not a notice."""
         if self.queue.qsize() >= QUEUE_LIMIT:
-            while not self.queue.empty():
-                self.queue.get_nowait()
-            event = {"seq": event["seq"], "at": event["at"], "kind": "overflow", "job_id": ""}
+            waiting = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
+            notices = [one for one in (*waiting, event) if one is not None and one["kind"] == "notice"]
+            for notice in notices:  # a notice is sent once; the jobs of one subscriber bound their number
+                self.queue.put_nowait(notice)
+            event = overflow(event["seq"], event["at"])
         self.queue.put_nowait(event)
+
+
+def overflow(seq: int, at: float) -> EventInfo:
+    """Some events up to `seq` were missed: read the state anew."""
+    return {"seq": seq, "at": at, "kind": "overflow", "job_id": ""}
 
 
 class EventStream:

@@ -120,7 +120,7 @@ class Manager:
             adding=Adding(engine, children, link),
             publishing=publishing,
             notifier=Notifier(engine),
-            events_after=self._store.events_after,
+            store=self._store,
         )
         engine.hands = Hands(Transfers(engine, children), publishing, context.notifier)
         return context

@@ -70,13 +70,12 @@ class Publishing:
     async def _publish(self, record: Record) -> None:
         async with record.filing:
             error, lost_file = await self._publish_all(record)
-            record.publish_error = None
+            record.complete_error = error
             if error is not None:
-                record.publish_error = BitsError(error.code, codes.describe(error), context=error.context)
                 log.warning("publish_failed job=%s why=%s", record.job.job_id, error.detail)
             await self._engine.apply(record, events.PublishingEnded(error=error, lost_file=lost_file))
-        if record.publish_error is not None:
-            answer_failure(record, record.publish_error)
+        if error is not None:
+            answer_failure(record, BitsError(error.code, codes.describe(error), context=error.context))
         elif not record.job.is_completing:
             self.settle(record)
 

@@ -3,8 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from openbits.core.errors import BitsError
-from openbits.core.model import Job
+from openbits.core.model import Job, JobError
 from openbits.service.spawner_link import Token
 
 
@@ -20,7 +19,7 @@ class Record:
     phase: str = ""
     closing: "asyncio.Future[int] | None" = None
     """Result of the Complete or Cancel that is being carried out."""
-    publish_error: BitsError | None = None
+    complete_error: JobError | None = None
     """Why the last Complete failed; the job stays and says so."""
     filing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while files are published or removed: one such act at a time."""

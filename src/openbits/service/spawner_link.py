@@ -154,7 +154,7 @@ class SpawnerLink:
         self._waiting[number] = future
         self._channel.send({**message, "id": number}, descriptors)
         if self._channel.is_closed:
-            raise RefusedError("broken", "the spawner is gone")
+            raise _spawner_gone()
         answer, received = await answer_of(future)
         if not answer["ok"]:
             channel.close_all(received)
@@ -190,7 +190,8 @@ class SpawnerLink:
     def _closed(self) -> None:
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(RefusedError("broken", "the spawner is gone"))
+                future.set_exception(_spawner_gone())
+                future.exception()  # who waits may not run any more
         self._waiting.clear()
         self._on_closed()
 
@@ -217,6 +218,11 @@ def _parts(items: list[Message]) -> Iterator[list[Message]]:
         part.append(item)
         size_bytes += length
     yield part
+
+
+def _spawner_gone() -> RefusedError:
+    text = "the service is ending or beginning anew; jobs are kept, connect again"
+    return RefusedError("broken", text, codes.RPC_S_SERVER_UNAVAILABLE)
 
 
 def _code_of_refusal(answer: Message) -> int:

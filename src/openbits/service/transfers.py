@@ -35,6 +35,9 @@ NO_IDENTITY = 0x80070525
 """HRESULT_FROM_WIN32(ERROR_NO_SUCH_USER): nothing vouches for the identity any more; transient by rule E8."""
 
 
+CODE_OF_REFUSAL = {"broken": CHILD_ENDED, "own-service": codes.E_ACCESSDENIED}
+"""The others mean that nothing vouches for the identity now."""
+
 NOBODY = Source(uid=-1, by=None, label="")
 
 
@@ -331,8 +334,7 @@ def job_error_of(error: Exception, file: File, index: int, at: float, identity: 
             at=at,
         )
     if isinstance(error, RefusedError):
-        code = NO_IDENTITY if error.reason in {"no-account", "not-admitted", "unknown-cookie"} else codes.E_ACCESSDENIED
-        code = NO_IDENTITY if error.reason == "no-landlock" else code
+        code = CODE_OF_REFUSAL.get(error.reason, NO_IDENTITY)
         context = ErrorContext.GENERAL_QUEUE_MANAGER
         return JobError(code=code, context=context, detail=str(error), identity=identity, at=at)
     if not isinstance(error, ChildLostError):

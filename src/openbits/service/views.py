@@ -31,6 +31,7 @@ def job_info(record: Record, candidates: Sequence[scheduler.Candidate], now: Now
         "transferred_at": job.transferred_at,
         "error": error_info(job.error) if job.error is not None else None,
         "error_count": job.error_count,
+        "complete_error": error_info(record.complete_error) if record.complete_error is not None else None,
         "phase": record.phase,
         "waiting": waiting_info(record, candidates, now),
         "helper_token_flags": int(job.helper_token_flags),
@@ -76,13 +77,15 @@ def error_info(error: JobError) -> ErrorInfo:
 
 def waiting_info(record: Record, candidates: Sequence[scheduler.Candidate], now: Now) -> WaitingInfo | None:
     """Why the job does not move; None while it does."""
-    if record.publish_error is not None and not record.job.state.is_active:
+    if record.complete_error is not None and not record.job.state.is_active:
+        is_whole = record.job.current_file is None
+        verb, cure = ("Complete", "remove the cause, then: bits complete") if is_whole else ("Resume", "bits resume")
         return {
-            "reason": f"Complete failed: {record.publish_error}",
+            "reason": f"Complete failed: {codes.describe_cause(record.complete_error)}",
             "since": record.job.state_since,
-            "next": "nothing until Complete is called again",
+            "next": f"nothing until {verb} is called",
             "next_at": None,
-            "hint": f"remove the cause, then: bits complete {record.job.job_id}",
+            "hint": f"{cure} {record.job.job_id}",
         }
     waiting = scheduler.waiting_for(record.job, candidates, now)
     if waiting is None:
