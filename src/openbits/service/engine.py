@@ -26,6 +26,10 @@ log = logging.getLogger("openbits.manager")
 
 PROGRESS_SECONDS = 0.5
 
+CONDITION_SECONDS = 60.0
+"""How often a job that waits for a condition (errors.md class E) is tried again: nobody watches networks and volumes
+yet, so trying is how the end of the condition is seen (jobs.md §3.5, reliability.md P12)."""
+
 KINDS: dict[type[events.Event], str] = {
     events.AddFiles: "files-added",
     events.SetProperties: "changed",
@@ -109,6 +113,7 @@ class Engine:
         elif state is JobState.CONNECTING:
             record.active_since = record.last_served_at = now
             self._owners_served[record.job.owner.uid] = now
+        record.look_again_at = now + CONDITION_SECONDS if record.job.retry_by_event else None
         if not state.is_active:
             record.live_bytes = None
             record.phase = ""
@@ -230,8 +235,9 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        instants = [lifecycle.next_timer(record.job) for record in self.records.values()]
-        due = min((instant for instant in (*instants, check_at) if instant is not None), default=None)
+        timers = [lifecycle.next_timer(record.job) for record in self.records.values()]
+        looks = [record.look_again_at for record in self.records.values()]
+        due = min((instant for instant in (*timers, *looks, check_at) if instant is not None), default=None)
         if due is not None:
             delay = max(0.0, due - self.now().boot)
             self._timer = asyncio.get_running_loop().call_later(delay, self._timer_ran_out)
@@ -240,6 +246,8 @@ class Engine:
         self._timer = None
         for record in list(self.records.values()):
             event = lifecycle.timer_event(record.job, self.now())
+            if event is None and record.look_again_at is not None and record.look_again_at <= self.now().boot:
+                event = events.RetryDue()
             if event is not None:
                 self.apply(record, event)
         self.reschedule()

@@ -29,6 +29,8 @@ class Record:
     last_served_at: float = 0.0
     queued_at: float = 0.0
     active_since: float = 0.0
+    look_again_at: float | None = None
+    """Boot clock: when a job that waits for a condition to end is tried again; see `engine.CONDITION_SECONDS`."""
 
     def drop_token(self) -> None:
         """Let go of the helper token."""
