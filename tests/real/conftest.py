@@ -107,7 +107,7 @@ class Service:
 
         if self.uid in {0, os.geteuid()}:
             return ask()
-        return run_as(Person(uid=self.uid, gid=self.uid), ask)  # a client trusts nobody's service but root's and its own
+        return run_as(Person(uid=self.uid, gid=self.uid), ask)  # a client trusts only root's service and its own
 
     def kill(self, program: str) -> None:
         """Kill -9 one program by name, e.g. `worker`; `spawner` ends all of it."""
@@ -286,11 +286,7 @@ def _uid_of_peer(port: int) -> int:
     return -1
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """A loopback web server that records who asks."""
-    content = Site()
-
+def _handler_of(content: Site) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -334,7 +330,14 @@ def site() -> Iterator[Site]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # signature of the library
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A loopback web server that records who asks."""
+    content = Site()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(content))
     server.daemon_threads = True
     content.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -36,7 +36,7 @@ def _token_job(service: Any, url: str, path: str, flags: int, user: str, passwor
         if outcome is not Outcome.TRANSFERRED:
             return f"{outcome}: {job.error}"
         job.complete()
-        return job.state.name
+        return str(job.state.name)
 
 
 @pytest.mark.parametrize("flags", [0, 1, 2, 3])

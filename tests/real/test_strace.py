@@ -122,11 +122,11 @@ def test_only_the_broker_of_a_user_makes_calls_on_paths_of_that_user(
         with service.client() as client:
             job = client.job(job_id)
             assert job.wait(60) is Outcome.TRANSFERRED, job.error
-            return job.complete()
+            return int(job.complete())
 
     def cancel(job_id: str) -> int:
         with service.client() as client:
-            return client.job(job_id).cancel()
+            return int(client.job(job_id).cancel())
 
     traced.start()
     assert as_user(owner, complete, as_user(owner, begin, plain, 1)) == 0

@@ -1,4 +1,7 @@
-"""Tokens are descriptors: what is none is refused without effect, what is one may be closed and passed on (T-4, T-5)."""
+"""Tokens are descriptors: what is none is refused without effect, what is one may be closed and passed on.
+
+identity.md §8, tests T-4 and T-5.
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +79,7 @@ def forge() -> Iterator[Callable[[openbits.Client, openbits.Client], Forged]]:
                 "a memfd": os.memfd_create("token"),
                 "a regular file": os.dup(file.fileno()),
                 "a pipe": reading,
-                "a directory": os.open("/tmp", os.O_RDONLY),
+                "a directory": os.open("/etc", os.O_RDONLY),
                 "an O_PATH descriptor": os.open(client.connection.path, os.O_PATH),
                 "the connection to the service itself": os.dup(client.connection._socket.fileno()),
                 "a connection to another service": os.dup(other.connection._socket.fileno()),
@@ -175,17 +179,18 @@ def test_t4_a_closed_token_is_refused_before_anything_is_sent(service: Any) -> N
 
 def tries(client: openbits.Client, handle: int, descriptors: list[int]) -> Iterator[Callable[[], object]]:
     """Every way to present, receive or withhold descriptors, good and bad."""
+    attempt = partial(partial, call, client)
     for descriptor in descriptors:
-        yield lambda d=descriptor: call(client, "SetHelperToken", {"handle": handle, "token": 0}, d)
-        yield lambda d=descriptor: call(client, "GetTokenInfo", {"token": 0}, d)
-        yield lambda d=descriptor: call(client, "OpenJob", {"job_id": "?", "token": 0}, d)
-        yield lambda d=descriptor: call(client, "CreateJob", {**GOOD_CREATE, "type": "?", "token": 0}, d)
-        yield lambda d=descriptor: call(client, "GetJob", {"handle": handle}, d, d, d, d)
-        yield lambda d=descriptor: call(client, "GetTokenInfo", {"token": 3}, d, d)
-        yield lambda d=descriptor: call(client, "NoSuchMethod", {}, d)
-    yield lambda: call(client, "OpenProcessToken", {"level": 3})
-    yield lambda: call(client, "OpenProcessToken", {"level": 9})
-    yield lambda: call(client, "SetHelperToken", {"handle": handle})
+        yield attempt("SetHelperToken", {"handle": handle, "token": 0}, descriptor)
+        yield attempt("GetTokenInfo", {"token": 0}, descriptor)
+        yield attempt("OpenJob", {"job_id": "?", "token": 0}, descriptor)
+        yield attempt("CreateJob", {**GOOD_CREATE, "type": "?", "token": 0}, descriptor)
+        yield attempt("GetJob", {"handle": handle}, *[descriptor] * 4)
+        yield attempt("GetTokenInfo", {"token": 3}, descriptor, descriptor)
+        yield attempt("NoSuchMethod", {}, descriptor)
+    yield attempt("OpenProcessToken", {"level": 3})
+    yield attempt("OpenProcessToken", {"level": 9})
+    yield attempt("SetHelperToken", {"handle": handle})
 
 
 def test_t4_a_thousand_tries_leave_no_descriptor_behind(service: Any, eventually: Callable[..., Any]) -> None:
@@ -239,9 +244,7 @@ def test_connections_that_end_in_the_middle_leave_no_descriptor_behind(
         client.open_process_token().close()  # and the limit of tokens was not used up
 
 
-def test_a_token_for_a_job_that_is_over_is_refused_and_not_kept(
-    service: Any, eventually: Callable[..., Any]
-) -> None:
+def test_a_token_for_a_job_that_is_over_is_refused_and_not_kept(service: Any, eventually: Callable[..., Any]) -> None:
     manager = service.pids()["manager"]
     with service.client() as client:
         job = client.create_job("over")
@@ -325,7 +328,7 @@ def test_the_last_copy_of_a_token_ends_it_and_what_it_vouched_for(
 
     with service.client() as client, client.logon_user(helper.name, None) as token:
         as_user(owner, story)
-        eventually(lambda: target.exists())
+        eventually(target.exists)
         assert f"broker:{helper.uid}" in service.pids()  # this process still has its copy
     eventually(lambda: not {f"broker:{helper.uid}", f"worker:{helper.uid}"} & set(service.pids()))
 

@@ -12,6 +12,7 @@ from openbits.core.moves import (
     InvariantBrokenError,
     Result,
     all_transferred,
+    begin_completing,
     current_file,
     enter,
     fail,
@@ -174,6 +175,8 @@ def _service_restarted(job: Job, _event: events.ServiceRestarted, now: Now) -> R
     awake = replace(job, stalled_since=running_clock(job, now))
     if job.is_completing:
         return awake, [events.PublishFiles()]
+    if job.state is JobState.TRANSFERRED and job.properties.auto_complete and job.current_file is None:
+        return begin_completing(awake, now)  # it failed for a reason that may have gone with the old service
     if job.helper_token_flags and job.had_helper_token and job.state.is_unfinished:
         error = own_error(job, codes.BG_E_TOKEN_REQUIRED, now, detail="the token ended when the service stopped")
         return fail(awake, error, now), []

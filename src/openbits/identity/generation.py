@@ -256,7 +256,8 @@ class Generation:
     def _logon(self, request: Message, descriptors: list[int]) -> None:
         caller, level = self._registry.find(request.get("by")).record, _field(request, "level", int)
         if self._uid != 0:
-            raise RefusedError("own-service", f"cannot log anybody on: this service serves uid {self._uid} alone; use the machine's")
+            text = f"cannot log anybody on: this service serves uid {self._uid} alone; use the machine's"
+            raise RefusedError("own-service", text)
         if len(self._logons) >= MAX_LOGONS:
             raise _logon_failed(f"{MAX_LOGONS} logons are under way; try again")
         if len(descriptors) != 1:

@@ -84,7 +84,7 @@ def resolve(path: bytes, opener: Opener) -> tuple[Directory, bytes]:
     directory = Directory(path=canonical, dev=found.dev, ino=found.ino)
     with _opened(directory, opener) as dir_fd, failing("directory", path):
         with contextlib.suppress(PermissionError):  # who may not search the directory hears so from the next check
-            _check_replaceable(_find(dir_fd, name), path)
+            _check_replaceable(_find(dir_fd, name), path, "directory")
         _check_may_create(dir_fd, canonical)
     return directory, name
 
@@ -144,6 +144,7 @@ def publish(
                     os.utime(file_fd, ns=(os.fstat(file_fd).st_atime_ns, modified_ns))
                 os.fsync(file_fd)
                 _check_ours(statx(dir_fd, temporary.name), temporary, temporary_path)
+                _check_replaceable(_find(dir_fd, name), final_path, "publish")  # Landlock would call it denied
                 os.rename(temporary.name, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
             finally:
                 os.close(file_fd)
@@ -217,13 +218,13 @@ def _check_may_create(dir_fd: int, path: bytes) -> None:
     raise may_not_create("directory", path, os.fstat(dir_fd))
 
 
-def _check_replaceable(found: Status | None, path: bytes) -> None:
+def _check_replaceable(found: Status | None, path: bytes, step: str) -> None:
     """Rename replaces a file or a symlink; it must not replace the likes of /dev/null."""
     if found is None or stat.S_ISREG(found.mode) or stat.S_ISLNK(found.mode):
         return
     if stat.S_ISDIR(found.mode):
-        raise failure(errno.EISDIR, "directory", path)
-    raise failure(errno.EEXIST, "directory", path, "a device, FIFO or socket has this name; choose another one")
+        raise failure(errno.EISDIR, step, path)
+    raise failure(errno.EEXIST, step, path, "a device, FIFO or socket has this name; choose another one")
 
 
 def _sync_directory(dir_fd: int) -> None:

@@ -94,7 +94,10 @@ class Registry:
             raise RefusedError("own-service", f"this service serves uid {self._own_uid} alone")
         if voucher is not None and voucher["uid"] == uid:
             return {"gid": voucher["gid"], "groups": voucher["groups"], "is_confined": False}
-        if not is_admitted or (voucher is not None and voucher["uid"] != 0):
+        if voucher is not None and voucher["uid"] != 0:
+            text = f"uid {voucher['uid']} cannot act for uid {uid}; only that uid itself and root can"
+            raise RefusedError("not-admitted", text)
+        if not is_admitted:
             raise RefusedError("not-admitted", f"uid {uid} is neither connected nor admitted; it must connect once")
         if voucher is None and uid == 0 and not has_landlock:
             raise RefusedError("no-landlock", "jobs of root wait for its next connection: this kernel has no Landlock")

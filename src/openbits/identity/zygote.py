@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType, ModuleType
 from typing import NoReturn
 
@@ -124,4 +125,5 @@ def _reap(descriptor: int, news: str) -> None:
     os.close(descriptor)
     if result is not None:
         kind = "exit" if result.si_code == os.CLD_EXITED else "signal"
-        sys.stderr.write(f"zygote: {news} {kind}={result.si_status}\n")
+        with suppress(OSError):  # the disk of the log may be full
+            sys.stderr.write(f"zygote: {news} {kind}={result.si_status}\n")

@@ -71,7 +71,7 @@ def privileges(other_uid: int) -> dict[str, Callable[[], object]]:
         "become root": lambda: call("setresuid", 0, 0, 0),
         "become another user": lambda: call("setresuid", other_uid, other_uid, other_uid),
         "take a group": lambda: call("setgroups", 1, ctypes.byref(ctypes.c_uint32(0))),
-        "change the root directory": lambda: os.chroot("/tmp"),
+        "change the root directory": lambda: os.chroot("/etc"),
         "mount": lambda: call("mount", b"/etc", b"/mnt", None, ctypes.c_ulong(_MS_BIND), None),
         "open a raw socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close(),
         "signal the zygote": lambda: os.kill(os.getppid(), 0),

@@ -1,11 +1,13 @@
-"""`bitsd` with programs that somebody took over: `python bitsd.py PROGRAM=MODULE [options of bitsd]`.
+"""`bitsd` with a program that somebody took over: `python bitsd.py broker|worker [options of bitsd]`.
 
 Everything else is the product: spawner, zygote, the drop, and the other programs.
 """
 
 import sys
+from pathlib import Path
 
 from openbits.identity import spawner, zygote
 
-program, _, module = sys.argv[1].partition("=")
-sys.exit(spawner.main(sys.argv[2:], {**zygote.PROGRAMS, program: module}))
+sys.path.insert(0, str(Path(__file__).parents[3]))
+program = sys.argv[1]
+sys.exit(spawner.main(sys.argv[2:], {**zygote.PROGRAMS, program: f"tests.real.compromised.{program}"}))

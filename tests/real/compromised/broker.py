@@ -4,8 +4,9 @@ import errno
 import json
 import os
 import socket
+from pathlib import Path
 
-from attempts import TARGETS, connected, executed, opened, privileges, tried
+from tests.real.compromised.attempts import TARGETS, connected, executed, opened, privileges, tried
 
 from openbits import channel
 from openbits.channel import Message
@@ -30,13 +31,13 @@ def run(control: socket.socket) -> None:
 
 
 def report() -> str:
-    """The outcome of every attempt, as `name: outcome` between bars."""
+    """The outcome of every attempt, as JSON between two words."""
     folder, uid = TARGETS["owner_folder"], int(TARGETS["owner_uid"])
     attempts = {
         "use the directory of the job": lambda: opened(f"{TARGETS['job_folder']}/made", os.O_WRONLY | os.O_CREAT),
         "open a file of its own user": lambda: opened(TARGETS["own_file"]),
         "open the private file of another user": lambda: opened(f"{folder}/private"),
-        "list the private folder of another user": lambda: os.listdir(folder),
+        "list the private folder of another user": lambda: list(Path(folder).iterdir()),
         "create in the private folder of another user": lambda: opened(f"{folder}/new", os.O_WRONLY | os.O_CREAT),
         "create in a folder that everybody may write": lambda: opened(TARGETS["new_file"], os.O_WRONLY | os.O_CREAT),
         "read a file that everybody may read": lambda: opened("/etc/passwd"),

@@ -4,8 +4,9 @@ import json
 import mmap
 import os
 import socket
+from pathlib import Path
 
-from attempts import TARGETS, connected, executed, linked, opened, privileges, tried
+from tests.real.compromised.attempts import TARGETS, connected, executed, linked, opened, privileges, tried
 
 from openbits import channel
 
@@ -52,9 +53,9 @@ def report(descriptor: int) -> bytes:
     }
     with_paths = {
         "open the owner's file": lambda: opened(f"{folder}/private"),
-        "list the owner's folder": lambda: os.listdir(folder),
+        "list the owner's folder": lambda: list(Path(folder).iterdir()),
         "create in the owner's folder": lambda: opened(f"{folder}/new", os.O_WRONLY | os.O_CREAT),
-        "remove the owner's file": lambda: os.unlink(f"{folder}/private"),
+        "remove the owner's file": lambda: Path(folder, "private").unlink(),
         "open a file of its own user": lambda: opened(TARGETS["own_file"]),
         "create in a folder that everybody may write": lambda: opened(TARGETS["new_file"], os.O_WRONLY | os.O_CREAT),
         "open the store": lambda: opened(TARGETS["store"]),
