@@ -27,7 +27,7 @@ import openbits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.real.nginx import Certificates, Nginx  # noqa: E402  # needs the path above
+from tests.real.nginx import Certificates, Nginx  # needs the path above
 
 BITS = str(Path(sys.executable).with_name("bits"))
 TICKS = os.sysconf("SC_CLK_TCK")

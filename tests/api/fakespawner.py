@@ -1,4 +1,4 @@
-"""Stands in for `python -I -m openbits.identity.spawner --detach …`: takes the lock, serves Hello, or fails as told.
+"""Stands in for `python -I -m openbits.identity.spawner …`: takes the lock, serves Hello, or fails as told.
 
 FAKE_SPAWNER in the environment: `serve`, `slow` (ready only after a while), or a text: the reason for failing.
 Each start is noted in the state directory.
@@ -16,12 +16,12 @@ LIFETIME_SECONDS = 30.0
 
 
 def main() -> int:
-    """Start, and return when the service is ready."""
-    options = dict(zip(sys.argv[-4::2], sys.argv[-3::2], strict=True))
+    """Serve until the lifetime is over."""
+    options = dict(zip(sys.argv[4::2], sys.argv[5::2], strict=True))
     state, path, order = Path(options["--state-dir"]), options["--socket"], os.environ["FAKE_SPAWNER"]
     state.mkdir(parents=True, exist_ok=True)
     with (state / "starts").open("a") as starts:
-        starts.write(json.dumps({"argv": sys.argv[1:], "config": os.environ.get("OPENBITS_CONFIG")}) + "\n")
+        starts.write(json.dumps({"argv": sys.argv[1:]}) + "\n")
     if order not in {"serve", "slow"}:
         sys.stderr.write(order)
         return 1
@@ -31,11 +31,6 @@ def main() -> int:
     except BlockingIOError:
         sys.stderr.write(f"cannot start: {state} is in use by bitsd (pid 1)")
         return 1
-    ready, report = os.pipe()
-    if os.fork():
-        os.close(report)
-        os.read(ready, 1)
-        return 0
     if order == "slow":
         time.sleep(0.5)
     Path(path).unlink(missing_ok=True)
@@ -44,8 +39,6 @@ def main() -> int:
     listener.listen(8)
     listener.settimeout(LIFETIME_SECONDS)
     (state / "pid").write_text(str(os.getpid()))
-    os.close(report)
-    os.close(ready)
     serve(listener)
     return 0
 

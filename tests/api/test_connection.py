@@ -282,7 +282,7 @@ def test_a_missing_socket_and_a_stale_one_are_told_apart(path: Path) -> None:
         Connection.open(str(path))
     assert caught.value.hresult == codes.RPC_S_SERVER_UNAVAILABLE == 0x800706BA
     assert str(path) in str(caught.value)
-    assert "bitsd --detach" in str(caught.value)
+    assert f"bitsd --socket {path}" in str(caught.value)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     with pytest.raises(NotListeningError, match="stale"):

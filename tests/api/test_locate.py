@@ -109,10 +109,72 @@ def test_nobody_listens_so_the_service_is_started_with_its_places_and_configurat
     connection, info = locate.connect(Level.IDENTIFY, place)
     connection.close()
     assert info["mode"] == "user"
-    command = ["-I", "-m", "openbits.identity.spawner", "--detach"]
-    assert starts(place) == [
-        {"argv": [*command, "--state-dir", place.state_directory, "--socket", place.socket], "config": "/etc/other"}
-    ]
+    command = ["-I", "-m", "openbits.identity.spawner", "--state-dir", place.state_directory, "--socket", place.socket]
+    assert starts(place) == [{"argv": [*command, "--config-dir", "/etc/other"]}]
+
+
+@pytest.mark.parametrize(
+    ("environ", "uid", "expected"),
+    [
+        ({}, 0, "/etc/openbits"),
+        ({}, 1000, "/home/alice/.config/openbits"),
+        ({"XDG_CONFIG_HOME": "/c"}, 1000, "/c/openbits"),
+        ({"XDG_CONFIG_HOME": "c"}, 1000, "/home/alice/.config/openbits"),
+        ({"XDG_CONFIG_HOME": "/c", "OPENBITS_CONFIG": "/d"}, 1000, "/d"),
+        ({"OPENBITS_CONFIG": "/d"}, 0, "/d"),
+    ],
+)
+def test_settings_are_those_of_who_starts_the_service(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], uid: int, expected: str
+) -> None:
+    monkeypatch.setattr(os, "environ", {**HOME, **environ})
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert locate._config_directory() == expected
+
+
+def test_a_started_service_is_nobodys_child_in_a_session_of_its_own_and_logs_to_a_private_file(
+    place: Place, spawner: Callable[[str], None]
+) -> None:
+    spawner("serve")
+    locate.connect(place=place)[0].close()
+    process = Path("/proc", Path(place.state_directory, "pid").read_text())
+    parent, _, session = process.joinpath("stat").read_text().rsplit(")", 1)[1].split()[1:4]
+    assert int(parent) != os.getpid()
+    assert int(session) != os.getsid(0)
+    assert process.joinpath("cwd").readlink() == Path("/")
+    log = Path(place.state_directory, "bitsd.log")
+    assert [process.joinpath("fd", str(number)).readlink() for number in (0, 2)] == [Path("/dev/null"), log]
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_log_that_is_a_link_is_not_followed(place: Place, spawner: Callable[[str], None], tmp_path: Path) -> None:
+    Path(place.state_directory).mkdir(0o755)
+    Path(place.state_directory, "bitsd.log").symlink_to(tmp_path / "target")
+    spawner("serve")
+    with pytest.raises(UnreachableError, match=r"cannot write .*bitsd\.log"):
+        locate.connect(place=place)
+    assert not (tmp_path / "target").exists()
+
+
+def test_in_a_state_directory_that_others_may_write_no_log_is_made(
+    place: Place, spawner: Callable[[str], None]
+) -> None:
+    Path(place.state_directory).mkdir()
+    Path(place.state_directory).chmod(0o777)
+    spawner("cannot start: others may write there")
+    with pytest.raises(UnreachableError, match="others may write there"):
+        locate.connect(place=place)
+    assert not Path(place.state_directory, "bitsd.log").exists()
+
+
+def test_the_reason_is_the_last_one_of_this_start(place: Place, spawner: Callable[[str], None]) -> None:
+    Path(place.state_directory).mkdir(0o700)
+    Path(place.state_directory, "bitsd.log").write_text("spawner: cannot start: an old reason\n")
+    spawner("manager: ERROR the cause\nspawner: cannot start: the new reason\nzygote: last words\n")
+    with pytest.raises(UnreachableError, match="the new reason; remove the cause"):
+        locate.connect(place=place)
 
 
 def test_a_stale_socket_does_no_harm(place: Place, spawner: Callable[[str], None]) -> None:

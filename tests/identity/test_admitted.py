@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openbits.identity.admitted import MAX_DIRECTORIES, AdmittedOwners
+from openbits.identity.statedir import MAX_DIRECTORIES, AdmittedOwners
 
 UID = 1000
 

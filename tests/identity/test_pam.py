@@ -1,5 +1,7 @@
-"""One PAM result, one HRESULT: the whole table of identity.md §9, each result made by PAM's own pam_debug module."""
+"""The results of PAM arrive as they are, each made by PAM's own pam_debug module; what they mean: tests/service."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,31 +31,46 @@ def use_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UseService:
 
 
 @pytest.mark.parametrize(
-    ("result", "hresult"),
+    ("result", "code"),
     [
-        ("auth=auth_err", 0x8007052E),
-        ("auth=user_unknown", 0x8007052E),
-        ("auth=authinfo_unavail", 0x8007052E),
-        ("auth=cred_insufficient", 0x8007052E),
-        ("acct=acct_expired", 0x80070701),
-        ("acct=new_authtok_reqd", 0x80070773),
-        ("auth=maxtries", 0x80070775),
-        ("acct=perm_denied", 0x80070569),
-        ("auth=system_err", 0x8007051F),
-        ("cred=cred_err", 0x8007051F),
+        ("auth=auth_err", 7),
+        ("auth=user_unknown", 10),
+        ("auth=authinfo_unavail", 9),
+        ("auth=cred_insufficient", 8),
+        ("acct=acct_expired", 13),
+        ("acct=new_authtok_reqd", 12),
+        ("auth=maxtries", 11),
+        ("acct=perm_denied", 6),
+        ("auth=system_err", 4),
+        ("cred=cred_err", 17),
     ],
 )
-def test_each_pam_result_has_its_hresult(use_service: UseService, result: str, hresult: int) -> None:
+def test_each_pam_result_is_told(use_service: UseService, result: str, code: int) -> None:
     use_service(f"auth required pam_debug.so {result}\naccount required pam_debug.so {result}\n")
     here, spawner = channel.pair()
     secret = bytearray(b"canary")
-    with here, spawner:
+    with here, spawner, pytest.raises(pam.PamError) as failure:
         logon._log_on(spawner, ORDINARY_NAME, secret)
-        answer, _ = channel.receive(here)
 
-    assert (answer["ok"], answer["hresult"]) == (False, hresult)
-    assert ORDINARY_NAME in answer["text"]
+    assert failure.value.code == code
+    assert str(failure.value)
     assert secret == bytes(6), "the password must be wiped on every way out"
+
+
+def test_the_kernel_ends_a_helper_that_pam_keeps_too_long(use_service: UseService) -> None:
+    use_service("auth required pam_exec.so /usr/bin/sleep 60\naccount required pam_permit.so\n")
+    near, far = channel.pair()
+    here, spawner = channel.pair()
+    channel.send(near, {"user": ORDINARY_NAME, "password": "x"})
+    with near, far, here, spawner:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.alarm(1)
+                logon._serve(far, spawner, 1000)
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGALRM
 
 
 def test_a_missing_service_is_a_refusal(use_service: UseService) -> None:

@@ -19,7 +19,7 @@ class People:
         self._ends = [socket.socket() for _ in uids]
         for uid, end in zip(uids, self._ends, strict=True):
             record = {"uid": uid, "gid": uid, "groups": [uid + 7], "name": "", "is_foreign_userns": is_foreign}
-            self.registry.entries[f"connection of {uid}"] = Entry(end=end, record=record)
+            self.registry.entries[f"connection of {uid}"] = Entry(record, (end,))
 
     def start(self, uid: int, by: int | None, *, is_admitted: bool = False, has_landlock: bool = True) -> Message | str:
         """What is granted, or the word it is refused with."""

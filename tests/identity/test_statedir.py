@@ -1,63 +1,52 @@
 """Where a service lives: options, environment, usual places (design.md §1)."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from openbits.identity.statedir import StartError, places
+from openbits.identity.spawner import _options
 
 ROOT, USER = 0, 1000
-HOME = {"HOME": "/home/alice"}
+ENVIRONMENT = {"OPENBITS_STATE_DIR": "/a", "OPENBITS_SOCKET": "/b/s", "OPENBITS_CONFIG": "/c"}
 
 
-@pytest.fixture(autouse=True)
-def machine_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "machine-id"
-    file.write_text("3d1219c7c4c5\n")
-    monkeypatch.setattr("openbits.identity.statedir.MACHINE_ID_FILES", (tmp_path / "missing", file))
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> "Places":
+    return Places(monkeypatch)
 
 
-def test_the_machines_service_has_its_usual_places() -> None:
-    place = places({}, ROOT, None, None)
-    assert (str(place.state), str(place.socket), str(place.config)) == (
-        "/var/lib/openbits",
-        "/run/openbits/bitsd.sock",
-        "/etc/openbits",
-    )
+class Places:
+    """`places(environ, uid, options…)`: state directory, socket and configuration folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, environ: dict[str, str], uid: int, *options: str) -> tuple[str, str | None, str]:
+        self._monkeypatch.setattr(os, "environ", environ)
+        self._monkeypatch.setattr(os, "geteuid", lambda: uid)
+        found = _options(options)
+        return found.state_dir, found.socket, found.config_dir
 
 
-def test_a_users_own_service_lives_in_the_state_home_one_folder_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/alice")
-    place = places(HOME, USER, None, None)
-    assert str(place.state) == "/home/alice/.local/state/openbits/3d1219c7c4c5"
-    assert str(place.socket) == "/home/alice/.local/state/openbits/3d1219c7c4c5/bitsd.sock"
-    assert str(place.config) == "/home/alice/.config/openbits"
-
-
-def test_xdg_variables_move_it_unless_they_are_relative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/alice")
-    moved = places({"XDG_STATE_HOME": "/state", "XDG_CONFIG_HOME": "/config"}, USER, None, None)
-    assert (str(moved.state), str(moved.config)) == ("/state/openbits/3d1219c7c4c5", "/config/openbits")
-    ignored = places({"XDG_STATE_HOME": "state"}, USER, None, None)
-    assert str(ignored.state) == "/home/alice/.local/state/openbits/3d1219c7c4c5"
+def test_the_machines_service_has_its_usual_places(places: Places) -> None:
+    assert places({}, ROOT) == ("/var/lib/openbits", "/run/openbits/bitsd.sock", "/etc/openbits")
 
 
 @pytest.mark.parametrize("uid", [ROOT, USER])
-def test_overrides_count_and_options_count_more(uid: int) -> None:
-    environ = {"OPENBITS_STATE_DIR": "/a", "OPENBITS_SOCKET": "/b/s", "OPENBITS_CONFIG": "/c"}
-    place = places(environ, uid, None, None)
-    assert (str(place.state), str(place.socket), str(place.config)) == ("/a", "/b/s", "/c")
-    place = places(environ, uid, "/x", "/y/s")
-    assert (str(place.state), str(place.socket)) == ("/x", "/y/s")
+def test_overrides_count_and_options_count_more(places: Places, uid: int) -> None:
+    assert places(ENVIRONMENT, uid) == ("/a", "/b/s", "/c")
+    assert places(ENVIRONMENT, uid, "--state-dir", "/x", "--socket", "/y/s") == ("/x", "/y/s", "/c")
+    assert places(ENVIRONMENT, uid, "--config-dir", "/z") == ("/a", "/b/s", "/z")
 
 
-def test_the_socket_of_a_user_follows_the_state_directory_and_that_of_root_does_not() -> None:
-    assert str(places({}, USER, "/x", None).socket) == "/x/bitsd.sock"
-    assert str(places({}, ROOT, "/x", None).socket) == "/run/openbits/bitsd.sock"
+def test_relative_places_become_absolute(places: Places) -> None:
+    here = str(Path.cwd())
+    assert places({}, USER, "--state-dir", ".", "--socket", "s") == (here, f"{here}/s", "/etc/openbits")
 
 
-def test_without_a_home_only_the_usual_places_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)
-    assert str(places({}, USER, "/x", None).state) == "/x"
-    with pytest.raises(StartError, match="set HOME, or use --state-dir"):
-        places({}, USER, None, None)
+def test_a_users_own_service_must_name_its_state_directory(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        places({}, USER)
+    assert ending.value.code == 2
+    assert "required: --state-dir" in capsys.readouterr().err

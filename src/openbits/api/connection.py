@@ -283,7 +283,7 @@ def _judge_listener(path: str, sock: socket.socket) -> None:
 
 def _unreachable(path: str, error: OSError) -> UnreachableError:
     """Why a connection could not be made, in words; NotListeningError where starting a service would help."""
-    start_it = "start it with `bitsd --detach`"
+    start_it = f"start it with `bitsd --socket {path}`"
     match error:
         case FileNotFoundError() | NotADirectoryError():
             return NotListeningError(path, "there is no such socket, so no service runs", start_it)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from openbits.api.client import Job, Outcome, outcome_of
-from openbits.api.connection import ConnectionLostError, UnreachableError
+from openbits.api.connection import UnreachableError
 from openbits.api.wire import JobInfo
 from openbits.core import codes
 from openbits.core.errors import BitsError
@@ -38,19 +38,23 @@ class Following:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._info: JobInfo | None = None
         self._seq = 0
+        self._loss: tuple[UnreachableError, float] | None = None
+        """How the service went away, and when; None while it is there."""
 
     def infos(self) -> Iterator[JobInfo]:
         """The job now and after each event, up to its outcome or the deadline."""
         while True:
             try:
                 yield from self._connected()
-            except ConnectionLostError as lost:
-                if not self._reconnected(lost):
+            except UnreachableError as error:
+                if not self._may_try_again(error):
                     return
             else:
                 return
 
     def _connected(self) -> Iterator[JobInfo]:
+        if self._loss is not None:
+            self._client.reconnect()
         try:
             events, info = self._open()
         except BitsError as error:
@@ -58,6 +62,7 @@ class Following:
                 raise
             yield self._last_words(self._info, error)
             return
+        self._loss = None
         with events:
             while True:
                 self._info = info
@@ -88,22 +93,17 @@ class Following:
                 return self._client.events(from_seq=from_seq, job_ids=[self._job.id], all_users=True)
         return self._client.events(from_seq=from_seq, job_ids=[self._job.id])
 
-    def _reconnected(self, lost: ConnectionLostError) -> bool:
-        """Wait for the service to come back; False if the deadline came first. Raises UnreachableError."""
-        give_up_at = time.monotonic() + RECONNECT_SECONDS
-        while True:
-            try:
-                self._client.reconnect()
-            except UnreachableError as error:
-                now = time.monotonic()
-                if self._deadline is not None and now >= self._deadline:
-                    return False
-                if now >= give_up_at:
-                    hint = f"job {self._job.id} is kept; when the service runs again: bits wait {self._job.id}"
-                    raise UnreachableError(lost.path, f"{lost.why}, and since then: {error.why}", hint) from error
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                return True
+    def _may_try_again(self, error: UnreachableError) -> bool:
+        """After a pause; False if the deadline came first. Raises UnreachableError after RECONNECT_SECONDS in a row."""
+        now = time.monotonic()
+        first, since = self._loss = self._loss or (error, now)
+        if self._deadline is not None and now >= self._deadline:
+            return False
+        if now - since >= RECONNECT_SECONDS:
+            hint = f"job {self._job.id} is kept; when the service runs again: bits wait {self._job.id}"
+            raise UnreachableError(first.path, f"{first.why}, and since then: {error.why}", hint) from error
+        time.sleep(_PAUSE_SECONDS)
+        return True
 
     def _last_words(self, info: JobInfo, missing: BitsError) -> JobInfo:
         """How the job ended meanwhile, from its stored events."""

@@ -10,8 +10,9 @@ or whoever named the paths. Clients that start it at the same moment need no agr
 directory lets one spawner win, and every client connects to the winner.
 """
 
-# ruff: noqa: PTH111, PTH112, PTH117, PTH118, PTH119, PTH120, PTH123  # pathlib costs start-up time
+# ruff: noqa: PTH100, PTH103, PTH111, PTH112, PTH117, PTH118, PTH119, PTH120, PTH123  # pathlib costs start-up time
 
+import contextlib
 import os
 import select
 import sys
@@ -28,15 +29,19 @@ from openbits.core.errors import BitsError
 SOCKET_NAME = "bitsd.sock"
 MACHINE_DIRECTORY = "/run/openbits"
 MACHINE_STATE_DIRECTORY = "/var/lib/openbits"
+MACHINE_CONFIG_DIRECTORY = "/etc/openbits"
+LOG_NAME = "bitsd.log"
+"""In the state directory: what a service that a client started says."""
 
 HELLO_SECONDS = 30.0
 START_SECONDS = 60.0
-"""How long the spawner may take until it says that the service is ready, or why not."""
+"""How long the service may take until it answers, or ends and has said why."""
 
 WINNER_SECONDS = 5.0
 """How long to look for a service that somebody else is starting or ending at this moment."""
 
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS, _LOOK_SECONDS = 0.1, 0.02
+_COMPLAINT_BYTES = 8192
 
 _IN_USE = "in use"
 """In the spawner's reason: another one holds the lock on the state directory, so it is starting or ending now."""
@@ -131,51 +136,108 @@ def _machine_id() -> str:
     return os.uname().nodename
 
 
+def _config_directory() -> str:
+    """Where a service that we start finds its settings: ours, or those of the machine."""
+    named = os.environ.get("OPENBITS_CONFIG")
+    if named or os.geteuid() == 0:
+        return os.path.abspath(named or MACHINE_CONFIG_DIRECTORY)
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.config"), "openbits")
+
+
 def _start(place: Place) -> str:
-    """Run the spawner until it has detached: empty if the service is ready, else the reason it gave."""
+    """Run the spawner: empty as soon as the service answers, else the reason why it does not."""
     interpreter = _interpreter()
     if interpreter is None:
         return f"no Python interpreter found (sys.executable is {sys.executable!r})"
-    command = [interpreter, "-I", "-m", "openbits.identity.spawner", "--detach"]
-    command += ["--state-dir", place.state_directory, "--socket", place.socket]
-    complaints = os.memfd_create("openbits-start")
+    options = ["--state-dir", place.state_directory, "--socket", place.socket, "--config-dir", _config_directory()]
     try:
-        # A session of its own: Ctrl-C at the client is not for the service.
+        log = _open_log(place.state_directory)
+    except OSError as error:
+        return f"cannot write {place.state_directory}/{LOG_NAME}: {error.strerror}"
+    begins_at = os.lseek(log, 0, os.SEEK_END)
+    try:
+        ending = _leave_behind([interpreter, "-I", "-m", "openbits.identity.spawner", *options], log)
+        try:
+            return "" if _answers(place, ending) else _complaint(log, begins_at)
+        finally:
+            os.close(ending)
+    except TimeoutError:
+        return f"it was not ready within {START_SECONDS:g} s; see {place.state_directory}/{LOG_NAME}"
+    except OSError as error:
+        return f"cannot run /bin/sh: {error.strerror}"
+    finally:
+        os.close(log)
+
+
+def _open_log(directory: str) -> int:
+    """Where the service says what happens; both are made if missing. In a directory that others may write: nowhere."""
+    os.makedirs(directory, 0o700, exist_ok=True)
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            return os.memfd_create(LOG_NAME)  # the spawner says what is wrong, and ends
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        return os.open(LOG_NAME, flags, 0o600, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _leave_behind(command: list[str], log: int) -> int:
+    """Run a program in a session of its own that is nobody's child, so that it outlives us and leaves us no zombie.
+
+    /bin/sh does it, because a program with threads should not fork. The result is at end of file as soon as the program
+    has ended: it is the far end of its stdout, on which it says nothing.
+    """
+    ending, stdout = os.pipe()
+    try:
         process_id = os.posix_spawn(
-            interpreter,
-            command,
+            "/bin/sh",
+            ["sh", "-c", 'cd / && exec "$@" </dev/null &', "sh", *command],
             os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, complaints, 2),
-            ],
+            file_actions=[(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
             setsid=True,
         )
-        status = _wait(process_id)
-        text = os.pread(complaints, 4096, 0).decode(errors="replace").strip()
-    except TimeoutError:
-        return f"it was not ready within {START_SECONDS:g} s"
-    except OSError as error:
-        return f"cannot run {interpreter}: {error.strerror}"
-    else:
-        return (text or f"the spawner ended with status {status}") if status else ""
+        with contextlib.suppress(ChildProcessError):  # we ignore SIGCHLD
+            os.waitpid(process_id, 0)
+    except OSError:
+        os.close(ending)
+        raise
     finally:
-        os.close(complaints)
+        os.close(stdout)
+    return ending
 
 
-def _wait(process_id: int) -> int:
-    """Exit status of the spawner's front process. Raises TimeoutError if it takes too long."""
-    try:
-        descriptor = os.pidfd_open(process_id)
+def _answers(place: Place, ending: int) -> bool:
+    """Wait until the service answers, whoever started it; False if ours has ended. Raises TimeoutError."""
+    end = select.poll()
+    end.register(ending, select.POLLIN)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        has_ended = bool(end.poll(_LOOK_SECONDS * 1000))
         try:
-            if not select.select([descriptor], [], [], START_SECONDS)[0]:
-                raise TimeoutError
-        finally:
-            os.close(descriptor)
-        return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
-    except (ChildProcessError, ProcessLookupError):
-        return 0  # the program ignores SIGCHLD, so nobody knows; the socket will show whether the service is ready
+            _greet(Connection.open(place.socket), Level.IDENTIFY)[0].close()
+        except (NotListeningError, ConnectionLostError):
+            if has_ended:
+                return False
+        else:
+            return True
+    raise TimeoutError
+
+
+def _complaint(log: int, begins_at: int) -> str:
+    """Why the spawner ended, in its own words."""
+    begins_at = max(begins_at, os.fstat(log).st_size - _COMPLAINT_BYTES)
+    lines = os.pread(log, _COMPLAINT_BYTES, begins_at).decode(errors="replace").split("\n")
+    reasons = [line for line in lines if "cannot start: " in line] or [line for line in lines if line.strip()]
+    if reasons:
+        return reasons[-1].strip()
+    try:
+        os.write(log, b"the spawner ended without a word\n")
+    except OSError as error:
+        return f"cannot write {LOG_NAME} in the state directory: {error.strerror}"
+    return "it ended without a word"
 
 
 def _interpreter() -> str | None:
@@ -199,5 +261,5 @@ def _not_started(place: Place, reason: str) -> UnreachableError:
     return UnreachableError(
         place.socket,
         f"no service runs and it could not be started with state directory {place.state_directory}: {reason}",
-        "remove the cause, or start it by hand to see more: bitsd --state-dir DIR --socket PATH",
+        f"remove the cause; {LOG_NAME} there says more, or start it by hand: bitsd --state-dir DIR --socket PATH",
     )

@@ -4,6 +4,7 @@ Only the prompts for the user and for the secret are answered; null passwords ar
 """
 
 import ctypes
+from ctypes import CFUNCTYPE, POINTER, c_int, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,25 +16,8 @@ _INSTALLED = (Path("/etc/pam.d/openbits"), Path("/usr/lib/pam.d/openbits"))
 _PACKAGED = Path(__file__).with_name("pam.d")
 
 
-class _Message(ctypes.Structure):
-    _fields_ = (("style", ctypes.c_int), ("text", ctypes.c_char_p))
-
-
-class _Response(ctypes.Structure):
-    _fields_ = (("text", ctypes.c_void_p), ("code", ctypes.c_int))
-
-
-_Converse = ctypes.CFUNCTYPE(
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.POINTER(ctypes.POINTER(_Message)),
-    ctypes.POINTER(ctypes.c_void_p),
-    ctypes.c_void_p,
-)
-
-
-class _Conversation(ctypes.Structure):
-    _fields_ = (("converse", _Converse), ("data", ctypes.c_void_p))
+_Converse = CFUNCTYPE(c_int, c_int, POINTER(POINTER(c_int)), POINTER(c_void_p), c_void_p)
+"""Conversation function; a `struct pam_message` begins with its style, an int."""
 
 
 class PamError(Exception):
@@ -56,10 +40,11 @@ class Transaction:
         except OSError as error:
             raise PamError(_OPEN_ERR, f"{error}") from error
         self._pam.pam_strerror.restype = self._pam.pam_getenv.restype = ctypes.c_char_p
-        self._libc.calloc.restype, self._libc.calloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t, ctypes.c_size_t)
+        self._libc.calloc.restype = self._libc.strndup.restype = c_void_p
         self._user, self._password = bytearray(user.encode()), password
-        self._handle, self._result, self._is_established = ctypes.c_void_p(), _SUCCESS, False
-        self._conversation = _Conversation(_Converse(self._converse), None)  # PAM keeps pointing at it
+        self._handle, self._result, self._is_established = c_void_p(), _SUCCESS, False
+        self._function = _Converse(self._converse)  # PAM keeps pointing at this and the next
+        self._conversation = (c_void_p * 2)(ctypes.cast(self._function, c_void_p), None)
 
     def __enter__(self) -> Self:
         """Start with the administrator's service file, else with ours on top of the system's common stack."""
@@ -98,18 +83,17 @@ class Transaction:
     def _converse(self, count: int, messages: Any, responses: Any, _data: Any) -> int:
         """PAM asks, this answers; it must not raise, ctypes would report success for that."""
         known = {_ECHO_OFF: self._password, _ECHO_ON: self._user, _ERROR_MSG: bytearray(), _TEXT_INFO: bytearray()}
-        answers = [known.get(messages[index].contents.style) for index in range(count)]
-        memory = None if None in answers else self._libc.calloc(count, ctypes.sizeof(_Response))
+        answers = [known.get(messages[index].contents.value) for index in range(count)]
+        size = 2 * ctypes.sizeof(c_void_p)  # of a struct pam_response: the text, and a number that is not used
+        memory = None if None in answers else self._libc.calloc(c_size_t(count), c_size_t(size))
         if memory is None:
             return _CONV_ERR
         for index, answer in enumerate(answers):
-            _Response.from_address(memory + index * ctypes.sizeof(_Response)).text = self._copy(answer or bytearray())
+            c_void_p.from_address(memory + index * size).value = self._copy(answer or bytearray())
         responses[0] = memory
         return _SUCCESS
 
     def _copy(self, answer: bytearray) -> int | None:
         """NUL-terminated, in memory that PAM frees; no Python object in between that could not be wiped."""
-        copy: int | None = self._libc.calloc(len(answer) + 1, 1)
-        if copy is not None and answer:
-            ctypes.memmove(copy, (ctypes.c_char * len(answer)).from_buffer(answer), len(answer))
+        copy: int | None = self._libc.strndup((ctypes.c_char * len(answer)).from_buffer(answer), len(answer))
         return copy

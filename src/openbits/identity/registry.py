@@ -9,8 +9,9 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from openbits import channel
 from openbits.channel import Message
@@ -26,20 +27,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RefusedError(Exception):
-    """A request of the manager that is not granted: one of the reasons of docs/processes.md, a text, more fields."""
+    """A request of the manager that is not granted: one of the reasons of docs/processes.md and a text."""
 
-    def __init__(self, reason: str, text: str, **fields: object) -> None:
+    def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
-        self.answer = {"ok": False, "refused": reason, "text": text, **fields}
+        self.answer = {"ok": False, "refused": reason, "text": text}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A connection (`end`: our copy of it) or a token (`end`: our end of its pair, `helper`: of the logon helper)."""
+class Entry(NamedTuple):
+    """A connection or token, with the sockets of ours whose far ends make it: one gone, and it has ended.
 
-    end: socket.socket
+    A connection has a copy of itself, a token our end of its pair and the channel to the logon helper if there is one.
+    """
+
     record: Message
-    helper: socket.socket | None = None
+    ends: tuple[socket.socket, ...]
 
     @property
     def is_token(self) -> bool:
@@ -54,16 +56,16 @@ class Registry:
         self._own_uid = own_uid
         self.entries: dict[str, Entry] = {}
 
-    def add_connection(self, connection: socket.socket) -> str:
+    def add_connection(self, connection: socket.socket) -> tuple[str, Entry]:
         """Judge and record a new connection. Raises RefusedError for the 65th of a uid, OSError."""
-        _, uid, gid = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid, gid = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         self._count(uid, MAX_CONNECTIONS, is_token=False)
         record = {"uid": uid, "gid": gid, "groups": _groups(connection), "name": ""}
-        record["is_foreign_userns"] = _is_foreign(connection)
-        return self._add(connection, Entry(end=connection, record=record))
+        record["is_foreign_userns"] = _is_foreign(connection, pid)
+        return self._add(connection, Entry(record, (connection,)))
 
-    def add_token(self, record: Message, level: int, helper: socket.socket | None = None) -> tuple[str, socket.socket]:
-        """A new token of the identity of a record, at a level not above its own: cookie and client end."""
+    def add_token(self, record: Message, level: int, *helper: socket.socket) -> tuple[str, Entry, socket.socket]:
+        """A new token of the identity of a record, at a level not above its own, and its client end."""
         if not 1 <= level <= record.get("level", 4):
             raise RefusedError(
                 "broken", f"cannot make a token of level {level} from one of level {record.get('level')}"
@@ -73,7 +75,7 @@ class Registry:
         self._count(record["uid"], MAX_TOKENS, is_token=True)
         token = {**{field: record[field] for field in ("uid", "gid", "groups", "name")}, "level": level}
         ours, theirs = channel.pair()
-        return self._add(theirs, Entry(end=ours, record=token, helper=helper)), theirs
+        return *self._add(theirs, Entry(token, (ours, *helper))), theirs
 
     def find(self, cookie: object) -> Entry:
         """The entry that vouches. Raises RefusedError if there is none, or it is of another user namespace."""
@@ -112,10 +114,10 @@ class Registry:
         if sum(e.is_token == is_token and e.record["uid"] == uid for e in self.entries.values()) >= limit:
             raise RefusedError("broken", f"uid {uid} has {limit} {'tokens' if is_token else 'connections'} already")
 
-    def _add(self, marked: socket.socket, entry: Entry) -> str:
+    def _add(self, marked: socket.socket, entry: Entry) -> tuple[str, Entry]:
         cookie = str(*struct.unpack("=Q", marked.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)))
         self.entries[cookie] = entry
-        return cookie
+        return cookie, entry
 
 
 def _groups(connection: socket.socket) -> list[int]:
@@ -127,20 +129,14 @@ def _groups(connection: socket.socket) -> list[int]:
     return list(found)[: size.value // 4]
 
 
-def _is_foreign(connection: socket.socket) -> bool:
+def _is_foreign(connection: socket.socket, pid: int) -> bool:
     """True if the peer is provably in another user namespace; one that is gone, or not ours to look at, is not."""
-    try:
+    with suppress(OSError):  # gone, or a kernel before 6.5
         (peer,) = struct.unpack("=i", connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))
-    except OSError:
-        return False  # gone, or a kernel before 6.5
-    try:
-        lines = Path(f"/proc/self/fdinfo/{peer}").read_text(encoding="ascii").splitlines()
-        pid = next(line.split()[1] for line in lines if line.startswith("Pid:"))
-        is_same = Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user")
-        signal.pidfd_send_signal(peer, 0)  # still there, so the pid was not another's meanwhile
-    except OSError:
-        return False
-    else:
-        return not is_same
-    finally:
-        os.close(peer)
+        try:
+            is_same = Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user")
+            signal.pidfd_send_signal(peer, 0)  # still there, so the pid was not another's meanwhile
+            return not is_same
+        finally:
+            os.close(peer)
+    return False

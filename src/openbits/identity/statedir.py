@@ -1,105 +1,126 @@
-"""State directory and socket: where they are, who may own them, the lock, the uid of the manager.
+"""State directory and socket: who may own them, the lock, the uid of the manager, the admitted owners.
 
 What has a wrong owner or mode is neither used nor repaired: the text says what to do. Standard library only.
 """
 
 import fcntl
 import grp
+import json
 import os
 import pwd
 import socket
 import stat
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from openbits.channel import Message
 from openbits.identity.drop import MOUNT_POINT
 
-MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+MAX_DIRECTORIES = 4096
+"""Directories of one admitted owner."""
 FREE_UIDS = range(899, 99, -1)
 """Where a uid for the manager is looked for: system uids, below those that useradd hands out first."""
 
 
-class StartError(Exception):
+class StartError(OSError):
     """The service cannot start; the text names path, owner, mode and the next step."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Absolute paths of one service: state directory, socket, configuration folder."""
+class AdmittedOwners:
+    """Whose jobs may go on without a connection, and in which directories: `admitted/<uid>.json`.
 
-    state: Path
-    socket: Path
-    config: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """The checked state directory: descriptors of the lock and of `admitted/`, uid and gid of the manager, its store.
-
-    `store` is the folder as the manager sees it; `private_mount` the true one if it has to be mounted there.
+    Written by the spawner alone, after it has seen the owner.
     """
 
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+
+    def open(self, uid: int) -> int | None:
+        """Descriptor of the entry; None if there is none, or one that somebody else could have written."""
+        try:
+            entry = os.open(f"{uid}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder)
+        except OSError:
+            return None
+        status = os.fstat(entry)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077:
+            return entry
+        os.close(entry)
+        return None
+
+    def add(self, uid: int, directories: list[Message]) -> None:
+        """Add directories to the entry, making it if it is missing; on the disk when this returns."""
+        entry, known = self.open(uid), []
+        if entry is not None:
+            with os.fdopen(entry) as file, suppress(ValueError):
+                known = json.load(file)
+        new = [directory for directory in directories if directory not in known]
+        if entry is not None and not new:
+            return
+        if len(known) + len(new) > MAX_DIRECTORIES:
+            raise OSError(f"uid {uid} has jobs in {len(known)} directories already; complete or cancel some")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        temporary = os.open("new", flags, 0o600, dir_fd=self._folder)
+        with os.fdopen(temporary, "w") as file:
+            json.dump(known + new, file)
+            file.flush()
+            os.fsync(temporary)
+        os.rename("new", f"{uid}.json", src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.fsync(self._folder)
+
+    def erase(self, uid: int) -> None:
+        """Forget an owner; one who is not admitted is not an error."""
+        with suppress(FileNotFoundError):
+            os.unlink(f"{uid}.json", dir_fd=self._folder)
+            os.fsync(self._folder)
+
+
+class State(NamedTuple):
+    """The checked state directory: lock, admitted owners, the store as the manager sees it, how that is started."""
+
     lock: int
-    admitted: int
-    manager: tuple[int, int]
+    admitted: AdmittedOwners
     store: str
-    private_mount: str | None
+    manager: Message
 
 
-def places(environ: Mapping[str, str], uid: int, state: str | None, listen_at: str | None) -> Places:
-    """Options first, then the environment, then the usual places of the machine's (root) or a user's own service."""
-    state, listen_at = state or environ.get("OPENBITS_STATE_DIR"), listen_at or environ.get("OPENBITS_SOCKET")
-    if uid == 0:
-        folder, config, usual = "/var/lib/openbits", "/etc/openbits", "/run/openbits/bitsd.sock"
-    else:
-        folder = f"{_base(environ, 'XDG_STATE_HOME', '~/.local/state')}/openbits/{_machine_id()}"
-        config = f"{_base(environ, 'XDG_CONFIG_HOME', '~/.config')}/openbits"
-        usual = f"{state or folder}/bitsd.sock"
-    if not (state or folder).startswith("~"):
-        config = environ.get("OPENBITS_CONFIG") or config
-        paths = (Path(state or folder).resolve(), Path(listen_at or usual).absolute(), Path(config).absolute())
-        return Places(state=paths[0], socket=paths[1], config=paths[2])
-    raise StartError("no home directory is known; set HOME, or use --state-dir")
+def prepare(place: Path, at: Path) -> State:
+    """Check or make the state directory and lock it for the life of this process, which listens at `at`.
 
-
-def prepare(place: Places, uid: int) -> State:
-    """Check or make the state directory and lock it for the life of this process. Raises StartError, OSError."""
-    _own_folder(place.state, uid)
-    if uid == 0 and not any(place.state.iterdir()):
-        place.state.chmod(0o711)  # new, or made by mktemp -d: the manager has to pass
-    lock = os.open(place.state / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    Raises StartError, OSError.
+    """
+    uid, place = os.geteuid(), place.resolve()
+    admitted, store = place / "admitted", place / "queue"
+    _own_folder(place)
+    if uid == 0 and {path.name for path in place.iterdir()} <= {"bitsd.log"}:
+        place.chmod(0o711)  # new, or made by mktemp -d: the manager has to pass
+    lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise StartError(f"{place.state} is in use by bitsd {os.pread(lock, 200, 0).decode()}") from None
+        raise StartError(f"{place} is in use by bitsd {os.pread(lock, 200, 0).decode()}") from None
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"(pid {os.getpid()}, socket {place.socket})".encode(), 0)
-    admitted, store = place.state / "admitted", place.state / "queue"
-    _own_folder(admitted, uid)
+    os.pwrite(lock, f"(pid {os.getpid()}, socket {at})".encode(), 0)
+    _own_folder(admitted)
     store.mkdir(0o700, exist_ok=True)
     if uid == 0 and store.lstat().st_uid == 0:
         os.chown(store, *_free_identity(), follow_symlinks=False)
     status = store.lstat()
     if not stat.S_ISDIR(status.st_mode) or uid not in {0, status.st_uid}:
         raise StartError(f"{store} is not a folder of uid {uid}; check who made it, then move it away")
-    is_hidden = uid == 0 and not _is_passable(place.state, status.st_uid, status.st_gid)
-    return State(
-        lock=lock,
-        admitted=os.open(admitted, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW),
-        manager=(status.st_uid, status.st_gid),
-        store=MOUNT_POINT if is_hidden else str(store),
-        private_mount=str(store) if is_hidden else None,
-    )
+    manager: Message = {"program": "manager", "uid": status.st_uid, "gid": status.st_gid, "groups": []}
+    if uid == 0 and not _is_passable(place, status.st_uid, status.st_gid):
+        manager["private_mount"] = str(store)
+    owners = AdmittedOwners(os.open(admitted, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+    return State(lock, owners, MOUNT_POINT if "private_mount" in manager else str(store), manager)
 
 
-def listen(path: Path, uid: int) -> socket.socket:
+def listen(path: Path) -> socket.socket:
     """The listening socket, in a folder of root or our own; a stale one is replaced. Raises StartError, OSError."""
     path.parent.mkdir(0o755, parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     owner = os.fstat(folder).st_uid
-    if owner not in {0, uid}:
+    if owner not in {0, os.geteuid()}:
         raise StartError(f"{path.parent} belongs to uid {owner}, who could replace the socket; use another --socket")
     is_long = len(os.fsencode(path)) > 107  # sockaddr_un
     address = f"/proc/self/fd/{folder}/{path.name}" if is_long else str(path)
@@ -113,50 +134,37 @@ def listen(path: Path, uid: int) -> socket.socket:
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
-    path.chmod(0o666 if uid == 0 else 0o600)
+    path.chmod(0o666 if os.geteuid() == 0 else 0o600)
     listener.listen(1024)
     listener.setblocking(False)
     os.close(folder)
     return listener
 
 
-def _base(environ: Mapping[str, str], name: str, usual: str) -> str:
-    value = environ.get(name, "")  # a relative one is ignored: the XDG rule
-    return value if value.startswith("/") else os.path.expanduser(usual)  # noqa: PTH111  # Path raises without a home
-
-
-def _machine_id() -> str:
-    for path in MACHINE_ID_FILES:
-        with suppress(OSError):
-            return path.read_text(encoding="ascii").strip()
-    return os.uname().nodename
-
-
-def _own_folder(path: Path, uid: int) -> None:
+def _own_folder(path: Path) -> None:
     """A folder of our own that nobody else may write, made if it is missing."""
     path.mkdir(0o700, parents=True, exist_ok=True)
     status = path.stat()
-    if status.st_uid != uid or status.st_mode & 0o022:
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise StartError(
             f"{path} belongs to uid {status.st_uid} with mode {stat.S_IMODE(status.st_mode):04o}, but must belong to "
-            f"uid {uid} and be writable by it alone; check who made it, then chown and chmod it, or use --state-dir"
+            f"uid {os.geteuid()} and be writable by it alone; check who made it, then chown and chmod it, or use "
+            "--state-dir"
         )
 
 
 def _free_identity() -> tuple[int, int]:
-    """For the manager: the account `openbits`, else numbers that nothing uses; no account is created silently."""
+    """For the manager: the account `openbits`, else a number that nothing uses; no account is created silently."""
     with suppress(KeyError):
         account = pwd.getpwnam("openbits")
         return account.pw_uid, account.pw_gid
     taken = {account.pw_uid for account in pwd.getpwall()} | {group.gr_gid for group in grp.getgrall()}
-    for path in Path("/proc").glob("[0-9]*/status"):
-        with suppress(OSError):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            taken |= {int(word) for line in lines if line.startswith(("Uid:", "Gid:")) for word in line.split()[1:]}
-    uid = next((uid for uid in FREE_UIDS if uid not in taken), None)
-    if uid is None:
-        raise StartError("no system uid is free for the manager; create an account: useradd --system openbits")
-    return uid, uid
+    for uid in set(FREE_UIDS) - taken:
+        try:
+            os.getpriority(os.PRIO_USER, uid)
+        except ProcessLookupError:  # no process has it, as in a container
+            return uid, uid
+    raise StartError("no system uid is free for the manager; create an account: useradd --system openbits")
 
 
 def _is_passable(path: Path, uid: int, gid: int) -> bool:

@@ -31,7 +31,8 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
 FAREWELL_SECONDS = 5.0
 """How long children may take to end by themselves when the service stops; the rest is killed."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends the service when it is sent to the spawner; its children end with their channels."""
 
 
 def fork(programs: Mapping[str, str]) -> tuple[int, socket.socket]:
@@ -60,10 +61,10 @@ def _run(main: Callable[..., None], *arguments: object) -> NoReturn:
 def _serve(orders: socket.socket, programs: Mapping[str, str], spawner: int) -> None:
     gc.freeze()  # what was the spawner's is never finalised here: its descriptors are closed
     drop.keep_only(orders.fileno())
-    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # end of file on the channel is the way to end
+    os.chdir("/")
     os.setsid()
     drop.set_name("zygote")
     drop.end_with(spawner)
@@ -105,7 +106,7 @@ def _obey(orders: socket.socket, modules: Mapping[str, ModuleType]) -> tuple[int
 
 
 def _child(order: Message, descriptors: list[int], module: ModuleType, zygote: int) -> None:
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     control = socket.socket(fileno=descriptors[0])
     try:

@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from openbits.core import codes, events, lifecycle
 from openbits.core.access import Use
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
-from openbits.core.model import File
+from openbits.core.model import Directory, File
 from openbits.core.wording import public_url
 from openbits.service.children import BrokerError, ChildLostError, Children
 from openbits.service.engine import Engine
@@ -37,6 +38,11 @@ class Adding:
         self._engine = engine
         self._children = children
         self._link = link
+        self._admitted: defaultdict[int, set[Directory]] = defaultdict(set)
+
+    def forget(self, uid: int) -> None:
+        """The last job of an owner has ended, and its entry with it."""
+        self._admitted.pop(uid, None)
 
     async def add(self, record: Record, files: Sequence[FileToAdd], by: Cookie) -> None:
         """Check, resolve and add; `by` vouches for the owner's identity. Raises BitsError, and nothing was added."""
@@ -46,15 +52,20 @@ class Adding:
         checked = [(check_url(file["remote_name"]), check_path(file["local_name"])) for file in files]
         source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
         resolved = [await self._resolve(source, by, url, path) for url, path in checked]
-        directories = list({file.directory for file in resolved})
-        known = {file.directory for file in record.job.files}
-        if not known.issuperset(directories):
-            try:
-                await self._link.admit(record.job.owner.uid, by, directories)
-            except RefusedError as error:
-                raise BitsError(error.hresult, f"cannot add the files: {error}") from error
-            self._children.retire_confined(record.job.owner.uid)
+        await self._admit(record.job.owner.uid, by, {file.directory for file in resolved})
         await self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
+
+    async def _admit(self, uid: int, by: Cookie, directories: set[Directory]) -> None:
+        """Let confined brokers of the owner into these directories, too."""
+        new = directories - self._admitted[uid]
+        if not new:
+            return
+        try:
+            await self._link.admit(uid, by, list(new))
+        except RefusedError as error:
+            raise BitsError(error.hresult, f"cannot add the files: {error}") from error
+        self._admitted[uid] |= new
+        self._children.retire_confined(uid)
 
     async def _resolve(self, source: Source, by: Cookie, url: str, path: str) -> File:
         def failed(code: int, error: Exception) -> BitsError:

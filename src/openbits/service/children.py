@@ -29,6 +29,9 @@ IDLE_SECONDS = 60.0
 
 BROKER_TRIES = 3
 
+RETIRED_SECONDS = 10.0
+"""How long the last request of a retired broker may take before the next broker starts beside it."""
+
 HELLO_SECONDS = 30.0
 
 
@@ -62,6 +65,7 @@ class Child:
         self.key = key
         self.pid = 0
         self.is_ended = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_retired = False
         self._hello: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._on_end = on_end
@@ -77,7 +81,7 @@ class Child:
             raise ChildLostError(f"{self.key.program} of uid {self.key.uid} did not start in time") from None
         if hello["hello"] is None:
             self.end()
-            raise RefusedError(str(hello["refused"]), f"uid {self.key.uid} has no account any more")
+            raise RefusedError(str(hello["refused"]), str(hello["text"]))
         self.pid = hello["pid"]
 
     @property
@@ -133,6 +137,7 @@ class Child:
             self._hello.exception()  # nobody may be waiting any more
         self._on_end(self)
         self.lost()
+        self.ended.set_result(None)
 
 
 class Broker(Child):
@@ -281,6 +286,7 @@ class Children:
         self._configure_worker = configure_worker
         self._ready: dict[Key, Child] = {}
         self._starting: dict[Key, asyncio.Task[Child]] = {}
+        self._retired: dict[Key, Child] = {}
 
     async def broker(self, uid: int, by: Cookie | None) -> Broker:
         """The file broker of an identity. Raises RefusedError, ChildLostError."""
@@ -304,6 +310,7 @@ class Children:
         """A directory was admitted for `uid`: its confined broker does not know it, the next one will."""
         child = self._ready.pop(Key("broker", uid, None), None)
         if child is not None:
+            self._retired[child.key] = child
             child.retire()
 
     def retire_vouched(self, by: Cookie) -> None:
@@ -327,6 +334,8 @@ class Children:
         return await asyncio.shield(task)
 
     async def _start(self, key: Key, make: Callable[[Key, socket.socket, Callable[[Child], None]], Child]) -> Child:
+        if key in self._retired:  # what it was asked for last must be done before what the next one is asked for
+            await asyncio.wait([self._retired.pop(key).ended], timeout=RETIRED_SECONDS)
         child = make(key, await self._link.start(key.program, key.uid, key.by), self._ended)
         await child.ready()
         if child.is_ended:  # between its hello and now

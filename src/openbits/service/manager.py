@@ -79,6 +79,7 @@ class Manager:
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._ca_file = config.ca_file()
+        self._failure = ""
 
     async def serve(self) -> None:
         """Run until the spawner ends the channel or a commit fails."""
@@ -90,12 +91,15 @@ class Manager:
         self._context = self._build(writer, loaded.last_seq)
         self._context.engine.load(loaded.jobs)
         log.info("started jobs=%d mode=%s", len(loaded.jobs), self._configured["mode"])
+        self._context.link.ready()
         self._consider_idle()
         try:
             await self._stopped
         finally:
             self._context.engine.stream.end()
             await asyncio.to_thread(writer.close)
+            if self._failure:  # said last, since it ends this process: those who asked have been answered
+                self._context.link.failed(self._failure)
 
     def _build(self, writer: Writer, last_seq: int) -> Context:
         stream = EventStream(last_seq, self._subscriber_gone)
@@ -171,6 +175,7 @@ class Manager:
     # -- what the parts report ------------------------------------------------------------------------------------
 
     def _owner_gone(self, uid: int) -> None:
+        self._context.adding.forget(uid)
         self._spawn(self._dismiss(uid))
         self._consider_idle()
 
@@ -201,8 +206,9 @@ class Manager:
         self._context.notifier.subscriber_gone(subscriber_id)
 
     def _commit_failed(self, error: BaseException) -> None:
-        if not self._stopped.done():  # the first one says it all
+        if not self._failure:  # the first one says it all
             log.critical("commit_failed %s", error)
+            self._failure = str(error)
         self._stop()
 
     def _consider_idle(self) -> None:

@@ -26,16 +26,31 @@ SO_COOKIE = 57
 LIST_BYTES = channel.MESSAGE_BYTES // 2
 """A list in a message is cut into parts about so long; its longest item, a path of 4096 bytes, has 24 KiB as JSON."""
 
+_UNPROVED = (codes.ERROR_LOGON_FAILURE, "the user name or the password is wrong, or the password is locked")
+PAM_RESULTS: dict[int | None, tuple[int, str]] = {
+    6: (codes.ERROR_LOGON_TYPE_NOT_GRANTED, "PAM service openbits does not allow it here and now"),  # PERM_DENIED
+    7: _UNPROVED,  # AUTH_ERR
+    8: _UNPROVED,  # CRED_INSUFFICIENT
+    9: _UNPROVED,  # AUTHINFO_UNAVAIL
+    10: _UNPROVED,  # USER_UNKNOWN, with the words of a wrong password: names cannot be tried out
+    11: (codes.ERROR_ACCOUNT_LOCKED_OUT, "the account is locked after too many failures"),  # MAXTRIES
+    12: (codes.ERROR_PASSWORD_MUST_CHANGE, "the password must be changed first"),  # NEW_AUTHTOK_REQD
+    13: (codes.ERROR_ACCOUNT_EXPIRED, "the account has expired"),  # ACCT_EXPIRED
+    29: (codes.E_INVALIDARG, ""),  # BAD_ITEM: the helper says which
+}
+"""PAM result → HRESULT, and words if those of PAM or the helper are not good enough (identity.md §9)."""
+
 Cookie = str
 
 
 class RefusedError(Exception):
-    """The spawner refused a request; `reason` is its word for why (docs/processes.md)."""
+    """The spawner refused a request; `reason` is its word for why (docs/processes.md), `pam` a result of PAM."""
 
-    def __init__(self, reason: str, text: str, hresult: int = codes.E_ACCESSDENIED) -> None:
+    def __init__(self, reason: str, text: str, hresult: int = codes.E_ACCESSDENIED, pam: int | None = None) -> None:
         super().__init__(text)
         self.reason = reason
         self.hresult = hresult
+        self.pam = pam
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +118,8 @@ class SpawnerLink:
         try:
             channel.send(near, {"user": user, "password": password})
             answer = await self._request({"op": "logon", "by": by, "level": int(level)}, [os.dup(far.fileno())])
+        except RefusedError as refused:
+            raise logon_refusal(user, refused) from None
         finally:
             near.close()
             far.close()
@@ -125,6 +142,14 @@ class SpawnerLink:
         """Replace what is known of a token, for example to add its account name."""
         if record.cookie in self._tokens:
             self._tokens[record.cookie] = record
+
+    def ready(self) -> None:
+        """The queue is loaded: clients may come."""
+        self._channel.send({"op": "ready", "id": 0})
+
+    def failed(self, text: str) -> None:
+        """The end, because nothing can be stored: the spawner waits before it starts the next manager."""
+        self._channel.send({"op": "failed", "id": 0, "text": text})
 
     def finish(self) -> None:
         """Nothing left to do: a user's own service may end."""
@@ -158,7 +183,8 @@ class SpawnerLink:
         answer, received = await answer_of(future)
         if not answer["ok"]:
             channel.close_all(received)
-            raise RefusedError(str(answer["refused"]), str(answer.get("text", "")), _code_of_refusal(answer))
+            text, hresult = str(answer.get("text", "")), _code_of_refusal(answer)
+            raise RefusedError(str(answer["refused"]), text, hresult, answer.get("pam"))
         return answer, received
 
     def _received(self, message: Message, descriptors: list[int]) -> None:
@@ -220,15 +246,22 @@ def _parts(items: list[Message]) -> Iterator[list[Message]]:
     yield part
 
 
+def logon_refusal(user: str, refused: RefusedError) -> RefusedError:
+    """What a PAM result means to who tried to log on as `user` (identity.md §9)."""
+    if refused.reason != "logon-failed":
+        return refused
+    text = str(refused) if refused.pam is None else f"PAM service openbits answered {refused.pam} ({refused})"
+    hresult, text = PAM_RESULTS.get(refused.pam, (codes.ERROR_NO_LOGON_SERVERS, text))
+    return RefusedError(refused.reason, f"cannot log on as {user!r}: {text or refused}", hresult, refused.pam)
+
+
 def _spawner_gone() -> RefusedError:
     text = "the service is ending or beginning anew; jobs are kept, connect again"
     return RefusedError("broken", text, codes.RPC_S_SERVER_UNAVAILABLE)
 
 
 def _code_of_refusal(answer: Message) -> int:
-    """What the logon helper said, what the kernel said to the spawner, or that it is not allowed."""
-    if answer.get("hresult") is not None:
-        return int(answer["hresult"])
+    """What the kernel said to the spawner, or that it is not allowed."""
     return codes.from_errno(int(answer["errno"])) if answer.get("errno") else codes.E_ACCESSDENIED
 
 

@@ -41,6 +41,10 @@ CODE_OF_REFUSAL = {"broken": CHILD_ENDED, "own-service": codes.E_ACCESSDENIED}
 NOBODY = Source(uid=-1, by=None, label="")
 
 
+class OvertakenError(Exception):
+    """The job was stopped, and this attempt has not heard of it yet: it must not make a file now."""
+
+
 class TemporaryLostError(BitsError):
     """The temporary file of an unfinished file was removed, replaced or cut more than once."""
 
@@ -91,8 +95,7 @@ class Attempt:
             self._local = source_for(self._record, Use.DOWNLOAD_TEMPORARY, ErrorContext.LOCAL_FILE)
             self._network = source_for(self._record, Use.SOCKET, ErrorContext.REMOTE_FILE)
             self._acting = self._local
-            broker = await self._children.broker(self._local.uid, self._local.by)
-            descriptor = await self._open(broker)
+            descriptor = await self._open()
             self._acting = self._network
             try:
                 worker = await self._children.worker(self._network.uid, self._network.by)
@@ -105,6 +108,8 @@ class Attempt:
             if worker is not None:
                 worker.cancel(self._key)
             raise
+        except OvertakenError:
+            return  # the order to stop is on its way
         except Exception as error:  # noqa: BLE001  # every way to fail must end as an event of the job
             self._failed(error)
 
@@ -124,26 +129,30 @@ class Attempt:
 
     # -- the local file -------------------------------------------------------------------------------------------
 
-    async def _open(self, broker: Broker) -> int:
+    async def _broker(self) -> Broker:
+        """Asked for before each request: an idle one may be retired at any time."""
+        return await self._children.broker(self._local.uid, self._local.by)
+
+    async def _open(self) -> int:
         """A descriptor of the temporary file: the one that is there if it is still ours, else a new one."""
         temporary = self._file.temporary
         if temporary is None:
-            return await self._create(broker)
+            return await self._create()
         loss = ""
         if temporary.ino and temporary.uid == self._local.uid:
-            descriptor, loss = await self._reopen(broker, temporary)
+            descriptor, loss = await self._reopen(temporary)
             if descriptor is not None:
                 return descriptor
         is_counted = bool(loss) and self._file.transferred_bytes > 0
         await self._remove_old(temporary)
         if is_counted:
             self._count_loss(temporary, loss)
-        return await self._create(broker)
+        return await self._create()
 
-    async def _reopen(self, broker: Broker, temporary: Temporary) -> tuple[int | None, str]:
+    async def _reopen(self, temporary: Temporary) -> tuple[int | None, str]:
         """The descriptor, or why the file is lost (OPEN-34)."""
         try:
-            size, descriptor = await broker.reopen(self._file.directory, temporary)
+            size, descriptor = await (await self._broker()).reopen(self._file.directory, temporary)
         except BrokerError as error:
             if error.step not in {"changed", "reopen"} or error.errno in {errno.EMFILE, errno.ENFILE, errno.EIO}:
                 raise
@@ -180,7 +189,7 @@ class Attempt:
                 return
         await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
 
-    async def _create(self, broker: Broker) -> int:
+    async def _create(self) -> int:
         """P3, with the name committed before the file exists and its identity before a byte is written."""
         local, directory = self._local, self._file.directory
         for _ in range(NAME_TRIES):
@@ -189,7 +198,7 @@ class Attempt:
             planned = Temporary(name=name, dev=directory.dev, ino=0, birth_ns=0, uid=local.uid, by_helper=by_helper)
             await self._announce(planned)
             try:
-                made, descriptor = await broker.create(directory, name)
+                made, descriptor = await (await self._broker()).create(directory, name)
             except BrokerError as error:
                 if error.errno == errno.EEXIST:  # somebody else's file: it is none of our leftovers
                     await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
@@ -209,8 +218,12 @@ class Attempt:
         )
 
     async def _announce(self, temporary: Temporary) -> None:
+        """Have the store know the file. Raises OvertakenError if the job does not listen to this attempt any more."""
         event = events.TemporaryCreated(epoch=self._epoch, file_index=self._index, temporary=temporary)
-        await self._engine.apply(self._record, event)
+        committed = self._engine.apply(self._record, event)
+        if self._file.temporary != temporary:
+            raise OvertakenError
+        await committed
 
     # -- news of the worker ---------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from openbits import channel
 with socket.socket(fileno=0) as requests, socket.socket(fileno=3) as spawner:
     request, _ = channel.receive(requests)
     if request["password"] == "hang":
+        signal.alarm(1)  # as the real one does
         signal.pause()
     if request["password"] == "die":
         sys.exit(1)
@@ -26,6 +27,6 @@ with socket.socket(fileno=0) as requests, socket.socket(fileno=3) as spawner:
     if request["password"] == "good":
         answer = {"ok": True, "uid": uid, "gid": uid, "groups": [uid], "name": json.dumps(found), "ccache": None}
     else:
-        answer = {"ok": False, "hresult": 0x8007052E, "text": "cannot log on"}
+        answer = {"ok": False, "pam": 7, "text": "Authentication failure"}
     channel.send(spawner, answer)
     spawner.recv(1)

@@ -14,6 +14,7 @@ def run(control: socket.socket) -> None:
         seen.append(message)
         if descriptors:
             break
+        channel.send(control, {"op": "ready", "id": 0})
     with socket.socket(fileno=descriptors[0]) as client:
         socket.send_fds(client, [json.dumps(seen).encode()], [control.fileno()])
         client.recv(1)

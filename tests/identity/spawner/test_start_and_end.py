@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,62 +181,95 @@ class TestStart:
     def test_first_manager_that_cannot_serve_ends_the_start_with_its_reason(
         self, start_service: Callable[..., Service]
     ) -> None:
-        service = start_service()
-        manager = service.manager()
-        with pytest.raises(ConnectionError):
-            manager.ask("failed", text="cannot open the store in /x: no space")
+        service = start_service(environ={"PROBE_MANAGER": "probe_failing_manager"})
         assert service.process.wait(15) == 1
         assert "cannot open the store in /x: no space" in service.said()
 
+    def test_a_manager_that_has_served_and_cannot_go_on_is_followed_by_the_next(
+        self, start_service: Callable[..., Service]
+    ) -> None:
+        service = start_service()
+        first = service.manager()
+        with pytest.raises(ConnectionError):
+            first.ask("failed", text="cannot write the store in /x: no space")
+        assert service.manager().pid != first.pid
+        assert "cannot write the store in /x: no space" in service.said()
 
-class TestDetach:
-    def test_returns_when_the_service_is_ready_and_logs_to_a_file(
+
+class TestStartedByAClient:
+    def test_outlives_its_starter_and_logs_to_a_file(
         self,
-        start_service: Callable[..., Service],
+        open_folder: Path,
         status_of: Callable[[int], dict[str, list[str]]],
         eventually: Callable[..., object],
     ) -> None:
-        front = start_service(options=["--detach"])
-        assert front.process.wait(15) == 0
-        manager = front.manager()
-        spawner = manager.configured["pids"]["spawner"]
+        os.chown(open_folder, 0, 0)
+        open_folder.chmod(0o755)
+        state = open_folder / "state"
+        environ = {**os.environ, "OPENBITS_STATE_DIR": str(state), "OPENBITS_SOCKET": str(open_folder / "bitsd.sock")}
+        client = "import openbits; print(openbits.Client().info['process_ids']['spawner'])"
+        done = subprocess.run(
+            [sys.executable, "-c", client], env=environ, check=True, capture_output=True, text=True, timeout=30
+        )
+        spawner = int(done.stdout)
         try:
-            assert mode_of(front.state / "bitsd.log") == 0o600
             assert status_of(spawner)["Name"] == ["bits-spawner"]
             assert os.getsid(spawner) != os.getsid(0)
-            second = start_service(state=front.state, options=["--detach"])
-            assert second.process.wait(15) == 1
-            assert f"in use by bitsd (pid {spawner}" in second.said()
+            assert mode_of(state) == 0o711
+            assert mode_of(state / "bitsd.log") == 0o600
+            assert "started jobs=0" in (state / "bitsd.log").read_text()
         finally:
             os.kill(spawner, signal.SIGTERM)
-            manager.close()
             eventually(lambda: not is_alive(spawner))
 
-    def test_goes_on_when_nobody_waits_for_it_any_more(
-        self, start_service: Callable[..., Service], eventually: Callable[..., object]
-    ) -> None:
-        front = start_service(options=["--detach"])
-        eventually((front.state / "lock").exists)
-        front.process.kill()
-        front.process.wait()
-        eventually(front.at.exists)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(front.at))
-            client.settimeout(15)
-            spawner = json.loads(client.recv(65536))[0]["pids"]["spawner"]
-        os.kill(spawner, signal.SIGTERM)
-        eventually(lambda: not is_alive(spawner))
+    def test_tells_the_client_why_it_cannot_start(self, open_folder: Path) -> None:
+        state = open_folder / "state"
+        state.mkdir()
+        os.chown(state, OTHER_UID, OTHER_UID)
+        environ = {**os.environ, "OPENBITS_STATE_DIR": str(state), "OPENBITS_SOCKET": "/run/openbits-test.sock"}
+        done = subprocess.run(
+            [sys.executable, "-c", "import openbits; openbits.Client()"],
+            env=environ,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert f"cannot start: {state} belongs to uid {OTHER_UID} with mode 0755, but must belong to" in done.stderr
+        assert list(state.iterdir()) == []
 
-    def test_a_log_that_is_not_a_file_is_not_followed(
-        self, start_service: Callable[..., Service], open_folder: Path
-    ) -> None:
-        state, target = open_folder / "state", open_folder / "target"
-        state.mkdir(0o755)
-        (state / "bitsd.log").symlink_to(target)
-        service = start_service(state=state, options=["--detach"])
-        assert service.process.wait(15) == 1
-        assert "bitsd.log" in service.said()
-        assert not target.exists()
+    def test_tells_the_client_that_there_is_no_room_not_even_for_the_log(self, open_folder: Path) -> None:
+        state = open_folder / "state"
+        state.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0711", "tmpfs", str(state)], check=True)
+        try:
+            with contextlib.suppress(OSError), (state / "filler").open("wb", buffering=0) as filler:
+                while filler.write(bytes(4096)):
+                    pass
+            environ = {**os.environ, "OPENBITS_STATE_DIR": str(state), "OPENBITS_SOCKET": "/run/openbits-test.sock"}
+            done = subprocess.run(
+                [sys.executable, "-c", "import openbits; openbits.Client()"],
+                env=environ,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+        finally:
+            subprocess.run(["umount", str(state)], check=True)
+        assert "could not be started with state directory" in done.stderr
+        assert "No space left on device" in done.stderr
+
+
+class TestOptions:
+    def test_an_own_service_names_its_state_directory(self, free_uid: int) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("OPENBITS_")}
+        command = [sys.executable, "-I", "-m", "openbits.identity.spawner"]
+        done = subprocess.run(
+            command, env=environ, user=free_uid, capture_output=True, text=True, check=False, timeout=30
+        )
+        assert done.returncode == 2
+        assert "--state-dir" in done.stderr
 
 
 class TestEnd:
