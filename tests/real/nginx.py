@@ -21,6 +21,7 @@ events {{ worker_connections 512; }}
 http {{
     access_log {folder}/access.log;
     sendfile on;
+    limit_rate {bytes_a_second};
     root {root};
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -77,7 +78,13 @@ class Nginx:
     """A running nginx that serves `root`; both its ports are answered from the same files."""
 
     def __init__(
-        self, folder: Path, certificates: Certificates, *, root: Path | None = None, tls_protocols: str = "TLSv1.3"
+        self,
+        folder: Path,
+        certificates: Certificates,
+        *,
+        root: Path | None = None,
+        tls_protocols: str = "TLSv1.3",
+        bytes_a_second: int = 0,
     ) -> None:
         self._folder = folder
         self.root = root or folder / "root"
@@ -94,6 +101,7 @@ class Nginx:
                 certificate=certificate,
                 key=key,
                 tls_protocols=tls_protocols,
+                bytes_a_second=bytes_a_second,
                 user="user root;" if folder.owner() == "root" else "",
             )
         )
