@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from asyncvarlink import VarlinkInterface, VarlinkInterfaceRegistry, VarlinkTransport
 from asyncvarlink.serverprotocol import VarlinkInterfaceServerProtocol
@@ -58,6 +59,30 @@ class Caller:
             if handle.token is not None:
                 handle.token.close()
         self.handles.clear()
+
+
+class Call:
+    """The identity one call is made under: the connection's, or that of the token it carries; and at which level.
+
+    A token is sent over the connection, so the lower level of both counts (A22).
+    """
+
+    def __init__(self, caller: Caller, token: Token | None) -> None:
+        self.token = token
+        self.cookie: Cookie = token.record.cookie if token is not None else caller.peer.cookie
+        self.identity = token.record.identity if token is not None else caller.peer.identity
+        self.level = min(token.record.level, caller.level) if token is not None else caller.level
+
+    def close(self) -> None:
+        """Let go of the token's descriptor."""
+        if self.token is not None:
+            self.token.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Transport(VarlinkTransport):

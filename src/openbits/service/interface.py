@@ -5,14 +5,13 @@ decides about states. Answers follow the commit.
 """
 
 import asyncio
-import functools
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import ParamSpec, Self, TypedDict, TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypedDict, TypeVar
 
-from asyncvarlink import FileDescriptor, LastResult, TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
+from asyncvarlink import FileDescriptor, LastResult, VarlinkInterface, varlinkmethod
 
 from openbits.api.wire import INTERFACE, EventInfo, FileInfo, FileToAdd, JobInfo, PropertyValues, ServiceInfo, TokenInfo
 from openbits.core import access, codes, events, lifecycle, properties
@@ -21,33 +20,18 @@ from openbits.core.enums import JobType, Level, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.model import Identity
 from openbits.core.wording import label
-from openbits.service.connections import MAX_HANDLES, Caller, Handle
+from openbits.service.answers import Failed, answered, answered_stream, pages
+from openbits.service.connections import MAX_HANDLES, Call, Caller, Handle
 from openbits.service.context import Context
 from openbits.service.events import Subscriber
 from openbits.service.record import Record
-from openbits.service.spawner_link import Cookie, RefusedError, Token
+from openbits.service.spawner_link import RefusedError, Token
 from openbits.service.views import file_infos, job_info
 from openbits.version import VERSION
 
 log = logging.getLogger("openbits.manager")
 
-P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
-
-PAGE = 40
-"""Items in one reply of a list: even with the longest names it stays below the message limit."""
-
-
-class Failed(TypedVarlinkErrorReply, interface=INTERFACE):
-    """Every failure: HRESULT as unsigned number, its symbol, and a text that names object, identity and next step."""
-
-    class Parameters:
-        """Parameters of the error."""
-
-        hresult: int
-        symbol: str
-        message: str
 
 
 class Created(TypedDict):
@@ -55,36 +39,6 @@ class Created(TypedDict):
 
     job_id: str
     handle: int
-
-
-def answered(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """Turn BitsError into the varlink error; anything else is ours, is logged, and becomes E_FAIL."""
-
-    @functools.wraps(method)
-    async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return await method(*args, **kwargs)
-        except BitsError as error:
-            raise _failed(error) from None
-        except Exception:
-            log.exception("call_crashed method=%s", method.__name__)
-            raise _failed(BitsError(codes.E_FAIL, "internal error of the service; its log has the details")) from None
-
-    return guarded
-
-
-def answered_stream(method: Callable[P, AsyncIterator[R]]) -> Callable[P, AsyncIterator[R]]:
-    """The same for a method with many replies."""
-
-    @functools.wraps(method)
-    async def guarded(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
-        try:
-            async for item in method(*args, **kwargs):
-                yield item
-        except BitsError as error:
-            raise _failed(error) from None
-
-    return guarded
 
 
 class ServiceInterface(VarlinkInterface, name=INTERFACE):
@@ -209,7 +163,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             self._may(call.identity, Verb.LIST_ALL if all_users else Verb.LIST_OWN, None)
             uid = call.identity.uid
         chosen = [record for record in self._engine.records.values() if all_users or record.job.owner.uid == uid]
-        for page in _pages([record for record in chosen if not record.job.state.is_final]):
+        for page in pages([record for record in chosen if not record.job.state.is_final]):
             now, candidates = self._engine.now(), self._engine.candidates()
             yield [job_info(record, candidates, now) for record in page]
 
@@ -224,7 +178,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
     @answered_stream
     async def ListFiles(self, *, handle: int) -> AsyncIterator[list[FileInfo]]:
         """The files of a job in the order they were added, page by page."""
-        for page in _pages(file_infos(self._handle(handle).record)):
+        for page in pages(file_infos(self._handle(handle).record)):
             yield page
 
     @varlinkmethod
@@ -370,7 +324,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
 
     # -- helpers --------------------------------------------------------------------------------------------------
 
-    def _call(self, token: FileDescriptor | None) -> "Call":
+    def _call(self, token: FileDescriptor | None) -> Call:
         """The identity of this call, which must be closed; refuses whom this service or connection does not serve."""
         presented = None
         if token is not None:
@@ -382,7 +336,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             raise BitsError(codes.E_ACCESSDENIED, refusal)
         return call
 
-    def _refusal(self, call: "Call") -> str:
+    def _refusal(self, call: Call) -> str:
         uid = self._caller.peer.identity.uid
         if call.level is Level.ANONYMOUS:
             return (
@@ -424,7 +378,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             )
         return record
 
-    def _open(self, record: Record, call: "Call") -> int:
+    def _open(self, record: Record, call: Call) -> int:
         if self._caller.is_closed:
             raise BitsError(codes.E_HANDLE, "the connection ended during the call")
         if len(self._caller.handles) >= MAX_HANDLES:
@@ -465,41 +419,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             raise BitsError(error.hresult, str(error)) from None
 
 
-class Call:
-    """The identity one call is made under: the connection's, or that of the token it carries; and at which level.
-
-    A token is sent over the connection, so the lower level of both counts (A22).
-    """
-
-    def __init__(self, caller: Caller, token: Token | None) -> None:
-        self.token = token
-        self.cookie: Cookie = token.record.cookie if token is not None else caller.peer.cookie
-        self.identity = token.record.identity if token is not None else caller.peer.identity
-        self.level = min(token.record.level, caller.level) if token is not None else caller.level
-
-    def close(self) -> None:
-        """Let go of the token's descriptor."""
-        if self.token is not None:
-            self.token.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _pages(items: list[T]) -> Iterator[list[T]]:
-    """Parts that fit into one message each; at least one, which may be empty."""
-    for start in range(0, max(len(items), 1), PAGE):
-        yield items[start : start + PAGE]
-
-
 def _level(level: int) -> Level:
     if level not in set(Level):
         raise BitsError(codes.E_INVALIDARG, f"level {level} is not an impersonation level (1 to 4)")
     return Level(level)
-
-
-def _failed(error: BitsError) -> Failed:
-    return Failed(hresult=error.hresult, symbol=error.symbol, message=str(error))
