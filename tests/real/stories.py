@@ -1,6 +1,7 @@
 """What the fault tests have in common: jobs created as their owner, watched and driven as the administrator."""
 
 import contextlib
+import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -11,9 +12,8 @@ from typing import Any
 
 import pytest
 from tests.conftest import User, _add_user, _remove_user
-from tests.real.conftest import Service, run_as
+from tests.real.conftest import Service, Site, run_as
 
-from openbits import TokenFlags
 from openbits.api.wire import ErrorInfo, FileInfo, JobInfo
 
 Pair = tuple[str, Path]
@@ -150,20 +150,12 @@ def create(service: Service, user: Any, pairs: Iterable[Pair], *, is_resumed: bo
     return Job(service, run_as(user, as_owner))
 
 
-def create_with_helper(service: Service, user: Any, helper: Any, pairs: Iterable[Pair], flags: TokenFlags) -> Job:
-    """The same with a helper token; its own descriptor is closed at once."""
-
-    def as_owner() -> str:
-        with service.client() as client:
-            job = client.create_job("two identities")
-            with client.logon_user(helper.name, helper.password) as token, token.impersonate():
-                job.set_helper_token()
-            job.set_helper_token_flags(flags)
-            job.add_files(pairs)
-            job.resume()
-            return str(job.id)
-
-    return Job(service, run_as(user, as_owner))
+def transferred(service: Service, site: Site, user: Any, folder: Path) -> Job:
+    """A job of ten small files, `0` to `9`, that waits for Complete."""
+    url = site.put("/file", secrets.token_bytes(20_000))
+    job = create(service, user, [(url, folder / str(number)) for number in range(10)])
+    job.reaches("transferred")
+    return job
 
 
 def names(folder: Path) -> list[str]:

@@ -10,8 +10,6 @@ import random
 import secrets
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +19,10 @@ from typing import Any
 
 import pytest
 from tests.real.conftest import Service, run_as
-from tests.real.stories import Job, create, names
-from tests.transfer.faultserver import FaultServer, Request, Step, head, size_only
+from tests.real.stories import Job, names
+from tests.real.versions import Versions
 
-from openbits import BitsError, Outcome, Priority, TokenFlags
+from openbits import BitsError, Priority, TokenFlags
 from openbits.core.transitions import LEGAL
 
 pytestmark = pytest.mark.root
@@ -33,52 +31,11 @@ ROUNDS = int(os.environ.get("OPENBITS_KILL_ROUNDS", "25"))
 SEED = int(os.environ.get("OPENBITS_KILL_SEED", str(secrets.randbelow(10**9))))
 
 PROGRAMS = ("worker", "broker", "manager", "zygote", "spawner")
-BG_E_TOKEN_REQUIRED = 0x80200056
 SERVER_UNAVAILABLE = 0x800706BA
 
-SIZE = 700_000
-CHUNK = 50_000
 PASSWORD = "open sesame"
 
 LEGAL_PAIRS = {(source.name.lower(), target.name.lower()) for source, _, target in LEGAL}
-
-
-class Versions:
-    """A slow server whose files change now and then: each body is one version, told apart by its tag."""
-
-    def __init__(self, pause_seconds: float = 0.01) -> None:
-        self.pause_seconds = pause_seconds
-        self.server = FaultServer()
-        self.bodies: dict[str, list[bytes]] = {}
-        self.server.answer("HEAD", lambda request: size_only(self._now(request), self._tag(request)))
-        self.server.answer("GET", self._get)
-
-    def put(self, path: str) -> str:
-        """A new version; the URL."""
-        self.bodies.setdefault(path, []).append(secrets.token_bytes(SIZE))
-        return self.server.url(path)
-
-    def _now(self, request: Request) -> bytes:
-        return self.bodies[request.target][-1]
-
-    def _tag(self, request: Request) -> str:
-        return f'ETag: "{len(self.bodies[request.target])}"'
-
-    def _get(self, request: Request) -> Any:
-        body, tag = self._now(request), self._tag(request)
-        first = request.offset or 0
-        if first and request.headers.get("if-range", "") not in tag:
-            first = 0
-        fields = [f"Content-Length: {SIZE - first}", tag]
-        if first:
-            fields.append(f"Content-Range: bytes {first}-{SIZE - 1}/{SIZE}")
-        return self._paced(head("206 Partial Content" if first else "200 OK", *fields), body[first:])
-
-    def _paced(self, start: bytes, body: bytes) -> Iterator[Step]:
-        yield start
-        for offset in range(0, len(body), CHUNK):
-            yield body[offset : offset + CHUNK]
-            time.sleep(self.pause_seconds)  # the pace of a slow line
 
 
 @dataclass
@@ -355,84 +312,3 @@ def test_nothing_is_lost_mixed_or_left_behind_whatever_is_killed(
         error.add_note(f"OPENBITS_KILL_SEED={SEED}\n{campaign.service.log()[-6000:]}")
         raise
     assert len(campaign.plans) + len(campaign.done) + len(campaign.given_up) > ROUNDS / 4
-
-
-# -- clients that wait ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_waiting_outlasts_the_death_of_any_program(
-    program: str, service: Service, throwaway_user: Callable[..., Any], private_folder: Callable[[Any], Path]
-) -> None:
-    owner, versions = throwaway_user(), Versions(pause_seconds=0.1)
-    folder = private_folder(owner)
-    job = create(service, owner, [(versions.put("/file"), folder / "file")])
-    job.receives(CHUNK)
-
-    reading, writing = os.pipe()
-
-    def wait() -> str:
-        with service.client() as client:
-            own = client.job(job.id)
-            other = client.create_job("another one")
-            states = []
-            for info in own.follow(timeout=60):
-                states.append(info["state"])
-                os.write(writing, b".")
-            assert states[-1] == "transferred"
-            assert own.wait() is Outcome.TRANSFERRED
-            assert own.complete() == 0
-            assert other.info()["job_id"] == str(other.id)
-            return own.info()["state"]
-
-    kept: list[object] = []
-    waiter = threading.Thread(target=lambda: kept.append(run_as(owner, wait)))
-    waiter.start()
-    try:
-        assert os.read(reading, 1) == b"."
-        service.kill(program)
-        if program == "spawner":
-            service.start()
-    finally:
-        waiter.join(70)
-        versions.server.close()
-        os.close(reading)
-        os.close(writing)
-    assert kept == ["acknowledged"]
-    assert (folder / "file").read_bytes() in versions.bodies["/file"]
-
-
-def test_bits_get_outlasts_five_deaths_of_the_manager(
-    service: Service, throwaway_user: Callable[..., Any], private_folder: Callable[[Any], Path]
-) -> None:
-    owner, versions = throwaway_user(), Versions()
-    folder = private_folder(owner)
-    urls = [versions.put(f"/{number}") for number in range(3)]
-    command = [sys.executable, "-I", "-m", "openbits.cli.main", "get", *urls, f"{folder}/"]
-    environ = {"OPENBITS_SOCKET": str(service.socket), "PATH": os.environ["PATH"]}
-    with subprocess.Popen(
-        command,
-        env=environ,
-        user=owner.uid,
-        group=owner.gid,
-        extra_groups=[],
-        cwd="/",
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            for _ in range(5):
-                if process.poll() is None:
-                    time.sleep(0.15)  # the moment is the point
-                    service.kill("manager")
-                    service.wait_until_it_answers()
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-            versions.server.close()
-    assert process.returncode == 0, err
-    assert f"{folder}/0" in out
-    assert names(folder) == ["0", "1", "2"]
-    for number in range(3):
-        assert (folder / str(number)).read_bytes() in versions.bodies[f"/{number}"]
