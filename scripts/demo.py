@@ -84,9 +84,10 @@ def main() -> int:
         base = stack.enter_context(work_folder())
         os.environ["OPENBITS_STATE_DIR"] = str(base / "state")
         os.environ["OPENBITS_SOCKET"] = str(base / "run" / "bitsd.sock")
-        stack.callback(stop_service)
         if is_root:
             people = [stack.enter_context(throwaway_user(base, role)) for role in ("owner", "helper")]
+        stack.callback(stop_service)  # before the users go: its processes run as them
+        if is_root:
             print(f"made two users: {people[0].name} (uid {people[0].uid}), {people[1].name} (uid {people[1].uid})")
             openbits.Client().close()  # root's first call starts the service for everybody
             run_sample_with_all_flags(table, *people)
@@ -230,7 +231,7 @@ def throwaway_user(base: Path, role: str) -> Iterator[Person]:
         os.chown(folder, entry.pw_uid, entry.pw_gid)
         yield Person(name, entry.pw_uid, entry.pw_gid, folder, password)
     finally:
-        subprocess.run(["userdel", name], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["userdel", name], check=True)
 
 
 def run_as(person: Person, command: list[str], text: str = "") -> None:
