@@ -22,7 +22,7 @@ MAX_TOKENS = 512
 """Tokens of one uid."""
 MAX_GROUPS = 4096
 """Who has more is not served: a record must fit into a message."""
-_SO_COOKIE, _SO_PEERGROUPS, _SO_PEERPIDFD = 57, 59, 77
+SO_COOKIE, _SO_PEERGROUPS, _SO_PEERPIDFD = 57, 59, 77
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -115,7 +115,7 @@ class Registry:
             raise RefusedError("broken", f"uid {uid} has {limit} {'tokens' if is_token else 'connections'} already")
 
     def _add(self, marked: socket.socket, entry: Entry) -> tuple[str, Entry]:
-        cookie = str(*struct.unpack("=Q", marked.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)))
+        cookie = str(*struct.unpack("=Q", marked.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)))
         self.entries[cookie] = entry
         return cookie, entry
 

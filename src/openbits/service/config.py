@@ -13,8 +13,6 @@ from typing import Any
 
 from openbits.core.access import Settings as AccessSettings
 
-DEFAULT_FOLDER = Path("/etc/openbits")
-
 SYSTEM_CA_FILES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",

@@ -17,11 +17,10 @@ from openbits.core import codes
 from openbits.core.enums import Level
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, Identity
+from openbits.identity.registry import SO_COOKIE
 from openbits.service.channels import AsyncChannel
 
 log = logging.getLogger("openbits.manager")
-
-SO_COOKIE = 57
 
 LIST_BYTES = channel.MESSAGE_BYTES // 2
 """A list in a message is cut into parts about so long; its longest item, a path of 4096 bytes, has 24 KiB as JSON."""
