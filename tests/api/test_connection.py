@@ -254,10 +254,10 @@ def test_a_call_interrupted_by_the_user_ends_the_connection(
     """The answer still under way must not be taken for that of the next call."""
     connection = talk(answering(b'{"parameters":{"late":1}}\0'))
 
-    def interrupt() -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(connection, "_fill", interrupt)
+    monkeypatch.setattr(connection._frames, "feed", interrupt)
     with pytest.raises(KeyboardInterrupt):
         connection.call("X")
     assert connection.is_closed

@@ -29,7 +29,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from openbits.api import locate, tokens
-from openbits.api.connection import Connection, ConnectionLostError, Parameters
+from openbits.api.connection import Connection, ConnectionLostError
+from openbits.api.framing import Parameters
 from openbits.api.tokens import Token
 from openbits.api.wire import ErrorInfo, FileInfo, FileToAdd, JobInfo, ServiceInfo, TokenInfo
 from openbits.channel import close_all
@@ -348,9 +349,10 @@ class Job:
 
         `interval`: also without news after that many seconds.
         """
-        from openbits.api.following import Following  # noqa: PLC0415  # most commands follow nothing
+        from openbits.api.following import Blocking, Following  # noqa: PLC0415  # most commands follow nothing
 
-        return Following(self, interval=interval, timeout=timeout).infos()
+        following = Following(self.id, self.client.info["caller_uid"], interval=interval, timeout=timeout)
+        return Blocking(self).infos(following.steps())
 
     def release(self) -> None:
         """Let go of the interface now instead of with the last reference to this object."""

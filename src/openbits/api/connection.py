@@ -12,9 +12,7 @@ It is not a general varlink library and knows no job: `client` does. Rules that 
 Imports are light on purpose: this is most of what a command pays for at start-up.
 """
 
-import array
 import contextlib
-import json
 import os
 import socket
 import struct
@@ -22,26 +20,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from openbits.api.wire import FAILED, INTERFACE, MAX_MESSAGE_BYTES
-from openbits.channel import MAX_DESCRIPTORS, close_all
+from openbits.api import framing
+from openbits.api.framing import BrokenPeerError, Frames, Parameters
 from openbits.core import codes
 from openbits.core.errors import BitsError
-
-Parameters = dict[str, Any]
 
 CONNECT_SECONDS = 10
 MAX_SOCKET_PATH_BYTES = 107
 """Longest path that fits into a socket address; a longer one goes through /proc/self/fd."""
-
-_CHUNK_BYTES = 64 * 1024
-_RIGHTS_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
-
-_STANDARD_ERRORS = {
-    "org.varlink.service.InvalidParameter": codes.E_INVALIDARG,
-    "org.varlink.service.PermissionDenied": codes.E_ACCESSDENIED,
-    "org.varlink.service.MethodNotFound": codes.E_NOTIMPL,
-    "org.varlink.service.MethodNotImplemented": codes.E_NOTIMPL,
-}
 
 
 class UnreachableError(BitsError):
@@ -71,8 +57,7 @@ class Connection:
         self.path = path
         self._socket = sock
         self._lock = threading.Lock()
-        self._buffer = bytearray()
-        self._descriptors: list[int] = []
+        self._frames = Frames()
         self._process_id = os.getpid()
 
     @classmethod
@@ -114,26 +99,26 @@ class Connection:
         Raises BitsError with what the service said; a time-out is an UnreachableError and ends the connection.
         """
         with self._exchange(timeout_seconds):
-            self._send({"method": f"{INTERFACE}.{method}", "parameters": parameters or {}}, descriptors)
+            self._send(framing.request(method, parameters), descriptors)
             reply, received = self._receive()
-        return _answer(reply, received), received
+        return framing.answer(reply, received), received
 
     def collect(self, method: str, parameters: Parameters, key: str, descriptors: Sequence[int] = ()) -> list[Any]:
         """Call a method whose answer is the list `key`; the service may spread it over several replies (`more`)."""
         items: list[Any] = []
         with self._exchange(None):
-            self._send({"method": f"{INTERFACE}.{method}", "parameters": parameters, "more": True}, descriptors)
-            continues = True
-            while continues:
+            self._send(framing.request(method, parameters, has_more=True), descriptors)
+            is_over = False
+            while not is_over:
                 reply, received = self._receive()
-                items += _answer(reply, received, wants_descriptors=False)[key]
-                continues = reply.get("continues") is True
+                items += framing.answer(reply, received, wants_descriptors=False)[key]
+                is_over = not framing.continues(reply)
         return items
 
     def stream(self, method: str, parameters: Parameters) -> None:
         """Start a call with many replies; read them with `next_reply`. The connection serves nothing else then."""
         with self._exchange(None):
-            self._send({"method": f"{INTERFACE}.{method}", "parameters": parameters, "more": True}, ())
+            self._send(framing.request(method, parameters, has_more=True), ())
 
     def next_reply(self, timeout_seconds: float | None = None) -> Parameters:
         """The next reply of the stream. Raises TimeoutError, after which it may be called again."""
@@ -144,7 +129,7 @@ class Connection:
             raise
         except OSError as error:
             raise self._lost(error.strerror or str(error)) from error
-        return _answer(reply, received, wants_descriptors=False)
+        return framing.answer(reply, received, wants_descriptors=False)
 
     def abort(self) -> None:
         """End the conversation from another thread: a read that waits there ends with ConnectionLostError."""
@@ -154,8 +139,7 @@ class Connection:
     def close(self) -> None:
         """Close the socket; handles and subscriptions of this connection end with it."""
         self._socket.close()
-        close_all(self._descriptors)
-        self._descriptors = []
+        self._frames.close()
 
     @property
     def is_closed(self) -> bool:
@@ -191,69 +175,28 @@ class Connection:
             )
         return self._socket
 
-    def _send(self, message: Parameters, descriptors: Sequence[int]) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\0"
-        if len(data) > MAX_MESSAGE_BYTES:
-            raise BitsError(
-                codes.E_INVALIDARG,
-                f"cannot send {len(data)} bytes in one call: the limit is {MAX_MESSAGE_BYTES}; use several calls",
-            )
+    def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
         sent = 0
         if descriptors:
             sent = socket.send_fds(self._socket, [data], descriptors)
         self._socket.sendall(memoryview(data)[sent:])
 
     def _receive(self) -> tuple[Parameters, list[int]]:
-        """One message. What was read of an unfinished one stays in the buffer, so a time-out loses nothing."""
-        searched = 0
-        while (end := self._buffer.find(b"\0", searched)) < 0:
-            searched = len(self._buffer)
-            if searched > MAX_MESSAGE_BYTES:
-                raise self._lost(f"it sent a message above the limit of {MAX_MESSAGE_BYTES} bytes")
-            self._fill()
-        data = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        descriptors, self._descriptors = self._descriptors, []
+        """One message. What was read of an unfinished one is kept, so a time-out loses nothing."""
         try:
-            message = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            close_all(descriptors)
-            raise self._lost(f"it sent a malformed message ({error})") from error
-        if not isinstance(message, dict):
-            close_all(descriptors)
-            raise self._lost("it sent a message that is not an object")
-        return message, descriptors
-
-    def _fill(self) -> None:
-        # Not socket.recv_fds: it drops its flags argument, and descriptors would leak into child processes.
-        data, ancillary, flags, _ = self._socket.recvmsg(_CHUNK_BYTES, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
-        self._descriptors += _descriptors(ancillary)
-        if not data:
-            raise self._lost("the service ended the connection")
-        if flags & socket.MSG_CTRUNC or len(self._descriptors) > MAX_DESCRIPTORS:
-            raise self._lost(f"it sent more than {MAX_DESCRIPTORS} descriptors")
-        self._buffer += data
+            while (message := self._frames.next()) is None:
+                # Not socket.recv_fds: it drops its flags argument, and descriptors would leak into child processes.
+                data, ancillary, flags, _ = self._socket.recvmsg(
+                    framing.CHUNK_BYTES, framing.RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC
+                )
+                self._frames.feed(data, ancillary, flags)
+        except BrokenPeerError as error:
+            raise self._lost(str(error)) from error
+        return message
 
     def _lost(self, why: str) -> ConnectionLostError:
         self.close()
         return ConnectionLostError(self.path, why)
-
-
-def _answer(reply: Parameters, received: list[int], *, wants_descriptors: bool = True) -> Parameters:
-    """The parameters of a reply; an error reply is raised as BitsError. Descriptors nobody wants are closed."""
-    error = reply.get("error")
-    parameters: Parameters = reply.get("parameters") or {}
-    if error is None and wants_descriptors:
-        return parameters
-    close_all(received)
-    if error is None:
-        return parameters
-    if error == FAILED and isinstance(parameters.get("hresult"), int):
-        raise BitsError(parameters["hresult"] & 0xFFFFFFFF, str(parameters.get("message", "")))
-    detail = ", ".join(f"{name} {value}" for name, value in parameters.items())
-    raise BitsError(
-        _STANDARD_ERRORS.get(str(error), codes.E_FAIL), f"the service refused the call: {error} {detail}".rstrip()
-    )
 
 
 def _set_send_timeout(sock: socket.socket, seconds: int) -> None:
@@ -295,11 +238,3 @@ def _unreachable(path: str, error: OSError) -> UnreachableError:
             return UnreachableError(path, "it does not accept connections", "see the journal of bitsd, or restart it")
         case _:
             return UnreachableError(path, error.strerror or str(error), "check OPENBITS_SOCKET")
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)
