@@ -6,6 +6,7 @@ The names below are loaded when they are first used, so that importing the packa
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from openbits.api.aio import AsyncClient, AsyncJob
     from openbits.api.client import Client, Job, Outcome
     from openbits.api.tokens import Token
     from openbits.api.wire import ErrorInfo, EventInfo, FileInfo, JobInfo, ServiceInfo, TokenInfo, WaitingInfo
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from openbits.core.errors import BitsError
 
 __all__ = [
+    "AsyncClient",
+    "AsyncJob",
     "BitsError",
     "Client",
     "ErrorContext",
@@ -35,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "openbits.api.aio": ("AsyncClient", "AsyncJob"),
     "openbits.api.client": ("Client", "Job", "Outcome"),
     "openbits.api.tokens": ("Token",),
     "openbits.api.wire": (

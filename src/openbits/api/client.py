@@ -16,7 +16,7 @@ that is under way then fails, and nobody but the caller knows whether to make it
 same objects work on.
 """
 
-# ruff: noqa: PTH100, PTH123  # pathlib costs start-up time
+# ruff: noqa: PTH100  # pathlib costs start-up time
 
 import collections
 import contextlib
@@ -28,23 +28,17 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from openbits.api import locate, tokens
+from openbits.api import calls, locate
 from openbits.api.connection import Connection, ConnectionLostError
 from openbits.api.framing import Parameters
 from openbits.api.tokens import Token
-from openbits.api.wire import ErrorInfo, FileInfo, FileToAdd, JobInfo, ServiceInfo, TokenInfo
+from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, ServiceInfo, TokenInfo
 from openbits.channel import close_all
-from openbits.core import codes
 from openbits.core.enums import JobState, JobType, Level, Priority, TokenFlags
 from openbits.core.errors import BitsError
 
 if TYPE_CHECKING:
     from openbits.api.notifications import EventStream, Notifier
-
-TAKES_TOKEN = frozenset(
-    {"CreateJob", "OpenJob", "ListJobs", "Complete", "SetHelperToken", "OpenProcessToken", "SetNotify"}
-)
-"""Methods in which the identity of the call matters: an impersonated token goes along with them (docs/api.md)."""
 
 
 class Outcome(enum.Enum):
@@ -69,7 +63,7 @@ class Client:
     def __init__(
         self, level: Level = Level.IMPERSONATE, *, is_cloaking: bool = True, socket: str | None = None
     ) -> None:
-        self._place = locate.Place(os.path.abspath(socket), "", may_start=False) if socket else locate.locate()
+        self._place = place_of(socket)
         self.level = level
         self.is_cloaking = is_cloaking
         self.connection, self.info = locate.connect(level, self._place)
@@ -103,9 +97,8 @@ class Client:
         **properties: object,
     ) -> "Job":
         """A new job, suspended and empty, owned by the caller; properties as in `Job.set`, all or nothing."""
-        wanted = {"display_name": display_name, "type": type.name.lower(), "umask": _process_umask()}
         connection = self.connection
-        answer = self.call("CreateJob", wanted, connection)
+        answer = self.call("CreateJob", calls.creation(display_name, type), connection)
         job = Job(self, uuid.UUID(answer["job_id"]), connection, answer["handle"])
         if priority is not Priority.NORMAL:
             properties["priority"] = priority
@@ -139,11 +132,11 @@ class Client:
         """Prove an account (PAM) and get its token; a wrong password takes seconds. Only root may omit it."""
         parameters = {"user": user, "password": password, "level": int(level)}
         with self.open_connection() as connection:
-            return _token(*connection.call("LogonUser", parameters))
+            return calls.token_of(*connection.call("LogonUser", parameters))
 
     def open_process_token(self, *, level: Level = Level.IMPERSONATE) -> Token:
         """A token of the caller's own identity, to be passed on; under impersonation a copy of that token."""
-        return _token(*self._call("OpenProcessToken", {"level": int(level)}))
+        return calls.token_of(*self._call("OpenProcessToken", {"level": int(level)}))
 
     def token_info(self, token: Token) -> TokenInfo:
         """What a token proves. Raises E_HANDLE for a descriptor that is no token of this service."""
@@ -157,8 +150,7 @@ class Client:
         """Events of our jobs (administrators: of all), on a connection of their own; `from_seq`: those after it too."""
         from openbits.api.notifications import EventStream  # noqa: PLC0415  # most commands need no events
 
-        names = None if job_ids is None else [str(job_id) for job_id in job_ids]
-        return EventStream(self.connect_again(), from_seq=from_seq, job_ids=names, all_users=all_users)
+        return EventStream(self.connect_again(), calls.subscription(from_seq, job_ids, all_users=all_users))
 
     @property
     def notifier(self) -> "Notifier":
@@ -195,10 +187,8 @@ class Client:
     def collect(self, method: str, parameters: Parameters, key: str, connection: Connection | None = None) -> list[Any]:
         """The same for a method whose answer is the list `key`."""
         connection = self._ready(connection)
-        token = self._token_for(method)
-        if token is None:
-            return connection.collect(method, parameters, key)
-        return connection.collect(method, {**parameters, "token": 0}, key, [token.fileno()])
+        wanted, descriptors = calls.with_token(method, parameters, is_cloaking=self.is_cloaking)
+        return connection.collect(method, wanted, key, descriptors)
 
     def release(self, connection: Connection, handle: int) -> None:
         """Let go of an interface with the next call. Safe in finalizers, which may run in the middle of one."""
@@ -221,13 +211,7 @@ class Client:
         self, method: str, parameters: Parameters | None = None, connection: Connection | None = None
     ) -> tuple[Parameters, list[int]]:
         connection = self._ready(connection)
-        token = self._token_for(method)
-        if token is None:
-            return connection.call(method, parameters)
-        return connection.call(method, {**(parameters or {}), "token": 0}, [token.fileno()])
-
-    def _token_for(self, method: str) -> Token | None:
-        return tokens.current() if self.is_cloaking and method in TAKES_TOKEN else None
+        return connection.call(method, *calls.with_token(method, parameters or {}, is_cloaking=self.is_cloaking))
 
     def _ready(self, connection: Connection | None) -> Connection:
         """The connection to use, after the released handles were told to the service."""
@@ -279,8 +263,7 @@ class Job:
 
     def add_files(self, files: Iterable[tuple[str, str | os.PathLike[str]]]) -> None:
         """Add pairs (url, absolute path), all or nothing."""
-        pairs: list[FileToAdd] = [{"remote_name": url, "local_name": os.fspath(path)} for url, path in files]
-        self._call("AddFiles", files=pairs)
+        self._call("AddFiles", files=calls.pairs_of(files))
 
     def set(self, **properties: object) -> None:
         """Set properties of the registry, all or nothing.
@@ -288,7 +271,7 @@ class Job:
         `display_name`, `description`, `priority`, `notify_flags`, `minimum_retry_delay_seconds`,
         `no_progress_timeout_seconds`, `auto_complete`.
         """
-        self._call("SetProperties", values=_wire_values(properties))
+        self._call("SetProperties", values=calls.wire_values(properties))
 
     def suspend(self) -> None:
         """Stop at once; what was transferred stays."""
@@ -396,32 +379,6 @@ def outcome_of(info: JobInfo) -> Outcome | None:
     return Outcome(state) if state in {"transferred", "acknowledged", "error", "cancelled"} else None
 
 
-def _wire_values(properties: Mapping[str, object]) -> Parameters:
-    """Enumerations by their lower-case names, flags as integers (api/wire.py)."""
-    return {
-        name: value.name.lower() if isinstance(value, enum.Enum) and not isinstance(value, enum.Flag) else value
-        for name, value in properties.items()
-    }
-
-
-def _token(answer: Parameters, received: list[int]) -> Token:
-    """The token among the received descriptors; surplus ones are closed."""
-    index = answer.get("token")
-    if not isinstance(index, int) or not 0 <= index < len(received):
-        close_all(received)
-        raise BitsError(codes.E_FAIL, "the service answered without the token")
-    token = Token(received.pop(index))
-    close_all(received)
-    return token
-
-
-def _process_umask() -> int:
-    """The umask, read without setting it, which would show in other threads."""
-    try:
-        with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith("Umask:"):
-                    return int(line.split()[1], 8)
-    except (OSError, ValueError):
-        pass
-    return 0o022
+def place_of(socket: str | None) -> locate.Place:
+    """The service at this socket, which is not started from here; None: the usual one."""
+    return locate.Place(os.path.abspath(socket), "", may_start=False) if socket else locate.locate()

@@ -141,6 +141,10 @@ class Connection:
         self._socket.close()
         self._frames.close()
 
+    def detach(self) -> socket.socket:
+        """Give the socket away; this object is closed then. Only between calls."""
+        return socket.socket(fileno=self._socket.detach())
+
     @property
     def is_closed(self) -> bool:
         """True if no call can be made any more."""
@@ -213,9 +217,14 @@ def _judge_directory(path: str, directory: str, owner_uid: int) -> None:
         )
 
 
-def _judge_listener(path: str, sock: socket.socket) -> None:
-    """On the client end SO_PEERCRED names whoever called listen()."""
+def peer_uid(sock: socket.socket) -> int:
+    """Who is at the other end, as the kernel saw it: who called connect(), or on the client end listen()."""
     _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    return int(uid)
+
+
+def _judge_listener(path: str, sock: socket.socket) -> None:
+    uid = peer_uid(sock)
     if uid not in {0, os.geteuid()}:
         raise UnreachableError(
             path,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from openbits.api.connection import Connection, ConnectionLostError
+from openbits.api.framing import Parameters
 from openbits.api.wire import EventInfo
 from openbits.core import codes
 from openbits.core.errors import BitsError
@@ -29,20 +30,8 @@ _FINAL = frozenset({"acknowledged", "cancelled"})
 class EventStream:
     """One Subscribe call on a connection that belongs to this object; iterate, or ask with a time-out."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        from_seq: int | None = None,
-        job_ids: list[str] | None = None,
-        all_users: bool = False,
-    ) -> None:
+    def __init__(self, connection: Connection, parameters: Parameters) -> None:
         self._connection = connection
-        parameters: dict[str, Any] = {"all_users": all_users}
-        if from_seq is not None:
-            parameters["from_seq"] = from_seq
-        if job_ids is not None:
-            parameters["job_ids"] = job_ids
         try:
             connection.stream("Subscribe", parameters)
             first = self.next()

@@ -1,0 +1,79 @@
+"""What the blocking and the asyncio client send, and what they make of the answers (docs/api.md)."""
+
+# ruff: noqa: PTH123  # pathlib costs start-up time
+
+import enum
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+
+from openbits.api import tokens
+from openbits.api.framing import Parameters
+from openbits.api.tokens import Token
+from openbits.api.wire import FileToAdd
+from openbits.channel import close_all
+from openbits.core import codes
+from openbits.core.enums import JobType
+from openbits.core.errors import BitsError
+
+TAKES_TOKEN = frozenset(
+    {"CreateJob", "OpenJob", "ListJobs", "Complete", "SetHelperToken", "OpenProcessToken", "SetNotify"}
+)
+"""Methods in which the identity of the call matters: an impersonated token goes along with them (docs/api.md)."""
+
+
+def creation(display_name: str, kind: JobType) -> Parameters:
+    """Parameters of CreateJob."""
+    return {"display_name": display_name, "type": kind.name.lower(), "umask": _process_umask()}
+
+
+def subscription(from_seq: int | None, job_ids: Iterable[uuid.UUID] | None, *, all_users: bool) -> Parameters:
+    """Parameters of Subscribe."""
+    parameters: Parameters = {"all_users": all_users}
+    if from_seq is not None:
+        parameters["from_seq"] = from_seq
+    if job_ids is not None:
+        parameters["job_ids"] = [str(job_id) for job_id in job_ids]
+    return parameters
+
+
+def with_token(method: str, parameters: Parameters, *, is_cloaking: bool) -> tuple[Parameters, list[int]]:
+    """What to send: with the impersonated token, if there is one and the method takes it."""
+    token = tokens.current() if is_cloaking and method in TAKES_TOKEN else None
+    return (parameters, []) if token is None else ({**parameters, "token": 0}, [token.fileno()])
+
+
+def pairs_of(files: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[FileToAdd]:
+    """Pairs as AddFiles takes them."""
+    return [{"remote_name": url, "local_name": os.fspath(path)} for url, path in files]
+
+
+def wire_values(properties: Mapping[str, object]) -> Parameters:
+    """Enumerations by their lower-case names, flags as integers (api/wire.py)."""
+    return {
+        name: value.name.lower() if isinstance(value, enum.Enum) and not isinstance(value, enum.Flag) else value
+        for name, value in properties.items()
+    }
+
+
+def token_of(answer: Parameters, received: list[int]) -> Token:
+    """The token among the received descriptors; surplus ones are closed."""
+    index = answer.get("token")
+    if not isinstance(index, int) or not 0 <= index < len(received):
+        close_all(received)
+        raise BitsError(codes.E_FAIL, "the service answered without the token")
+    token = Token(received.pop(index))
+    close_all(received)
+    return token
+
+
+def _process_umask() -> int:
+    """The umask, read without setting it, which would show in other threads."""
+    try:
+        with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("Umask:"):
+                    return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    return 0o022
