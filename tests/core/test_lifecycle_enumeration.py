@@ -8,11 +8,15 @@ import pytest
 from openbits.core import codes, events, transitions
 from openbits.core.enums import JobState, JobType, Priority, TokenFlags
 from openbits.core.errors import BitsError
-from openbits.core.lifecycle import HANDLERS, InvariantBrokenError, step
-from openbits.core.model import File, Job, JobError, Now, Temporary, Validators
+from openbits.core.lifecycle import HANDLERS, InvariantBrokenError, step, wakes
+from openbits.core.model import File, Identity, Job, JobError, Leftover, Now, Temporary, Validators
 from openbits.core.properties import Properties
 
 MakeJob = Callable[..., Job]
+
+COPY = ".BIT0000c09e.tmp"
+
+ROOT = Identity(uid=0, gid=0, name="root")
 
 IMPOSSIBLE = {(events.SlotGranted, state) for state in JobState if state is not JobState.QUEUED}
 """What only a defect of the manager can bring about; publishing events are so too unless the job is completing."""
@@ -53,6 +57,7 @@ def every_job(
         a_job(JobState.CONNECTING, files=(replace(half, restarts=3),), error=an_error(), attempt=2),
         a_job(JobState.TRANSIENT_ERROR, retry_at=None, retry_by_event=True, stalled_since=None, stalled_seconds=9.0),
         a_job(JobState.CANCELLED, files=(whole, half)),
+        a_job(JobState.TRANSFERRING, leftovers=(Leftover(directory=half.directory, temporary=a_temporary(COPY)),)),
         a_job(JobState.ACKNOWLEDGED, files=(a_file(temporary=a_temporary()),)),
     ]
     return jobs
@@ -66,6 +71,9 @@ def every_event(
         yield events.HelperTokenSet(is_set=flag)
         yield events.SetProperties(properties=replace(job.properties, priority=Priority.LOW, auto_complete=flag))
     yield events.SetHelperTokenFlags(flags=TokenFlags.NETWORK)
+    for owner in (job.owner, ROOT):
+        yield events.TakeOwnership(owner=owner)
+    yield events.LeftoverNoted(leftover=Leftover(directory=a_file.directory, temporary=a_temporary))
     yield events.AddFiles(files=(a_file,))
     for simple in (
         events.Suspend,
@@ -98,6 +106,7 @@ def every_event(
     index = job.current_file or 0
     for epoch in (job.epoch, job.epoch - 1):
         yield events.TemporaryCreated(epoch=epoch, file_index=index, temporary=a_temporary)
+        yield events.TemporaryAdopted(epoch=epoch, file_index=index, temporary=replace(a_temporary, name=COPY))
         yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=None)
         yield events.Progressed(epoch=epoch, file_index=index, transferred_bytes=60)
         yield events.FileRestarted(epoch=epoch, file_index=index, note="changed")
@@ -110,6 +119,12 @@ def every_event(
 def _is_impossible(job: Job, event: events.Event) -> bool:
     if isinstance(event, events.FilePublished):
         return not (job.is_completing and job.files[event.file_index].is_transferred)
+    if isinstance(event, events.TemporaryAdopted):
+        is_heard = job.state.is_active and event.epoch == job.epoch
+        return is_heard and event.temporary not in [leftover.temporary for leftover in job.leftovers]
+    if isinstance(event, events.TakeOwnership):
+        is_heard = not job.state.is_final and not job.is_completing and event.owner != job.owner
+        return is_heard and any(file.is_transferred and file.temporary for file in job.files)
     if isinstance(event, events.PublishingEnded):
         return not job.is_completing
     if isinstance(event, events.TemporariesRemoved):
@@ -163,3 +178,12 @@ def test_events_that_do_not_matter_give_the_very_same_job(every_job: list[Job], 
 def test_every_event_has_a_handler() -> None:
     known = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
     assert set(HANDLERS) == known - {events.Event}
+
+
+def test_a_job_that_need_not_wake_is_as_a_restart_leaves_it(every_job: list[Job], now: Now) -> None:
+    asleep = [job for job in every_job if not wakes(job)]
+    for job in asleep:
+        stored = replace(job, retry_at=None, stalled_since=None)
+        assert step(stored, events.ServiceRestarted(), now) == (stored, [])
+    assert {job.state for job in asleep} >= {JobState.QUEUED, JobState.SUSPENDED}
+    assert all(wakes(job) for job in every_job if job.state.is_active or job.is_completing or job.pending_notice)

@@ -12,7 +12,7 @@ from openbits.core import codes, events, scheduler, transitions
 from openbits.core.enums import ErrorContext, JobState, Priority, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.lifecycle import new_job, next_timer, step, timer_event
-from openbits.core.model import Directory, File, Identity, Job, JobError, JobId, Now, Temporary, Validators
+from openbits.core.model import Directory, File, Identity, Job, JobError, JobId, Leftover, Now, Temporary, Validators
 from openbits.core.properties import Properties
 
 WALL = 1_800_000_000.0
@@ -58,6 +58,10 @@ def news_of(job: Job, number: int) -> Iterator[events.Event]:
             made = Temporary(name=f".BIT{number:08x}.tmp", dev=1, ino=number, birth_ns=1, uid=1000, by_helper=False)
             grown = job.files[index].transferred_bytes + number
             yield events.TemporaryCreated(temporary=made, **here)
+            here_again = Leftover(directory=job.files[index].directory, temporary=made)
+            yield events.LeftoverNoted(leftover=here_again)
+            if job.files[index].temporary is not None and here_again in job.leftovers:
+                yield events.TemporaryAdopted(temporary=made, **here)
             yield events.Connected(validators=Validators(etag=f'"{number}"'), size_bytes=None, **here)
             yield events.Progressed(transferred_bytes=grown, **here)
             yield events.FileRestarted(note="ETag changed", **here)

@@ -145,7 +145,7 @@ def test_complete_keeps_finished_files_and_removes_the_others(
     job, _ = step(job, events.FilePublished(file_index=0), now)
     job, effects = step(job, events.PublishingEnded(error=None), now)
     assert job.state is JobState.ACKNOWLEDGED
-    assert effects == [events.RemoveTemporaries((1,))]
+    assert effects == [events.RemoveTemporaries()]
     assert [file.is_published for file in job.files] == [True, False]
     assert complete_result(job) == 0x00200017
     assert not is_forgotten(job)
@@ -258,7 +258,7 @@ def test_cancel_removes_partial_and_whole_temporaries_and_drops_the_notice(
     whole = a_job(JobState.TRANSFERRED).files[0]
     half = a_file("second", temporary=a_temporary(".BIT00000002.tmp"))
     job, effects = step(a_job(JobState.ERROR, files=(whole, a_file("third"), half)), events.Cancel(), now)
-    assert effects == [events.RemoveTemporaries((0, 2))]
+    assert effects == [events.RemoveTemporaries()]
     assert job.pending_notice is None
     assert removable(job) == (0, 2)
     job, _ = step(job, events.TemporariesRemoved(file_indexes=(0,)), now)
@@ -272,7 +272,7 @@ def test_leftovers_of_changed_identities_keep_the_tombstone(
     before = a_job(JobState.QUEUED)
     left = Leftover(directory=before.files[0].directory, temporary=a_temporary(by_helper=True, uid=1003))
     job, effects = step(replace(before, leftovers=(left,)), events.Cancel(), now)
-    assert effects == [events.RemoveTemporaries(())]
+    assert effects == [events.RemoveTemporaries()]
     assert not is_forgotten(job)
     job, _ = step(job, events.TemporariesRemoved(file_indexes=(), leftovers=(left,)), now)
     assert is_forgotten(job)

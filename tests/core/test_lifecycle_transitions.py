@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from openbits.core import codes, events
-from openbits.core.enums import ErrorContext, JobState, JobType, Notice, Priority, TokenFlags
+from openbits.core.enums import ErrorContext, JobState, JobType, Notice, Priority, ProxyUsage, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.lifecycle import InvariantBrokenError, new_job, next_timer, step, timer_event
 from openbits.core.model import File, Job, JobError, Leftover, Now, Temporary, Validators
@@ -149,6 +149,9 @@ def test_t8_a_remote_file_may_change_three_times(a_job: MakeJob, now: Now) -> No
     [
         events.SlotRevoked(),
         events.SetProperties(properties=Properties(priority=Priority.LOW)),
+        events.SetProperties(properties=Properties(proxy_usage=ProxyUsage.NO_PROXY)),
+        events.SetProperties(properties=Properties(proxy_list="p")),
+        events.SetProperties(properties=Properties(proxy_bypass_list="h")),
         events.SetHelperTokenFlags(flags=TokenFlags.NETWORK),
     ],
 )
@@ -408,7 +411,7 @@ def test_t23_a_job_is_given_up_in_every_state(a_job: MakeJob, now: Now, state: J
     assert after.state is JobState.CANCELLED
     assert effects == [
         *([events.StopTransfer()] if state.is_active else []),
-        *([events.RemoveTemporaries((0,))] if has_temporary else []),
+        *([events.RemoveTemporaries()] if has_temporary else []),
     ]
 
 
@@ -469,7 +472,7 @@ def test_t25_a_tombstone_tries_again_to_remove_its_temporaries(
     a_job: MakeJob, a_file: MakeFile, a_temporary: Callable[..., Temporary], now: Now, state: JobState
 ) -> None:
     job = a_job(state, files=(a_file(), a_file("second", temporary=a_temporary())))
-    assert step(job, events.ServiceRestarted(), now) == (job, [events.RemoveTemporaries((1,))])
+    assert step(job, events.ServiceRestarted(), now) == (job, [events.RemoveTemporaries()])
 
 
 # -- the no-progress clock (jobs.md §3.4, OPEN-07) --------------------------------------------------------------------

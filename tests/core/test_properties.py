@@ -7,7 +7,7 @@ import pytest
 
 from openbits.api.wire import PropertyValues
 from openbits.core import properties
-from openbits.core.enums import JobState, NotifyFlags, Priority
+from openbits.core.enums import JobState, NotifyFlags, Priority, ProxyUsage
 from openbits.core.errors import BitsError
 from openbits.core.properties import PROPERTIES, Properties
 
@@ -31,6 +31,9 @@ def test_a_new_job_has_the_documented_values() -> None:
         "notify_flags": 3,
         "minimum_retry_delay_seconds": 600,
         "no_progress_timeout_seconds": 14 * 24 * 3600,
+        "proxy_usage": "preconfig",
+        "proxy_list": "",
+        "proxy_bypass_list": "",
         "auto_complete": False,
     }
 
@@ -55,6 +58,9 @@ def test_each_property_has_the_names_of_its_faces() -> None:
         "notify_flags": ("GetNotifyFlags", "SetNotifyFlags", "notify-flags"),
         "minimum_retry_delay_seconds": ("GetMinimumRetryDelay", "SetMinimumRetryDelay", "minimum-retry-delay"),
         "no_progress_timeout_seconds": ("GetNoProgressTimeout", "SetNoProgressTimeout", "no-progress-timeout"),
+        "proxy_usage": ("GetProxySettings", "SetProxySettings", "proxy-usage"),
+        "proxy_list": ("GetProxySettings", "SetProxySettings", "proxy-list"),
+        "proxy_bypass_list": ("GetProxySettings", "SetProxySettings", "proxy-bypass-list"),
         "auto_complete": (None, None, "auto-complete"),
     }
 
@@ -195,3 +201,44 @@ def test_a_bad_name_of_a_new_job_is_an_invalid_argument(name: Any) -> None:
     with pytest.raises(BitsError) as caught:
         properties.check_display_name_at_create(name)
     assert caught.value.hresult == E_INVALIDARG
+
+
+# Proxy settings fit together (jobs.md §7.2)
+
+OVERRIDE = {"proxy_usage": "override", "proxy_list": "p:3128"}
+
+
+def test_override_needs_a_list_and_every_other_usage_empties_it() -> None:
+    with_list = properties.changed(Properties(), {**OVERRIDE, "proxy_bypass_list": "<local>"})
+    assert (with_list.proxy_usage, with_list.proxy_list) == (ProxyUsage.OVERRIDE, "p:3128")
+    assert properties.changed(with_list, {"proxy_list": "q"}).proxy_bypass_list == "<local>"
+    for usage in ("preconfig", "no_proxy", "autodetect"):
+        after = properties.changed(with_list, {"proxy_usage": usage})
+        assert (after.proxy_list, after.proxy_bypass_list) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"proxy_usage": "override"}, E_INVALIDARG),
+        ({**OVERRIDE, "proxy_list": ""}, E_INVALIDARG),
+        ({"proxy_list": "p"}, E_INVALIDARG),
+        ({"proxy_bypass_list": "h"}, E_INVALIDARG),
+        ({"proxy_usage": "no_proxy", "proxy_list": "p"}, E_INVALIDARG),
+        ({"proxy_usage": "autodetect", "proxy_bypass_list": "h"}, E_INVALIDARG),
+        ({"proxy_usage": "sometimes"}, E_NOTIMPL),
+        ({**OVERRIDE, "proxy_list": "p" * 32_001}, 0x80200018),
+        ({**OVERRIDE, "proxy_bypass_list": "h" * 32_001}, 0x80200019),
+        ({**OVERRIDE, "proxy_list": "http://me:secret@p"}, E_INVALIDARG),
+    ],
+)
+def test_proxy_settings_that_do_not_fit_are_refused(values: dict[str, object], code: int) -> None:
+    error = refused(values)
+    assert error.hresult == code
+    assert "secret" not in str(error)
+
+
+def test_the_content_of_the_lists_is_not_looked_at() -> None:
+    """Only at run time (jobs.md §7.2)."""
+    odd = {"proxy_usage": "override", "proxy_list": "!" * 32_000, "proxy_bypass_list": "*" * 32_000}
+    assert properties.changed(Properties(), odd).proxy_list == "!" * 32_000

@@ -12,6 +12,7 @@ from openbits.core.enums import JobState, Priority
 from openbits.core.model import Identity, Job, JobError, JobId, Now
 from openbits.core.properties import Properties
 from openbits.core.scheduler import Candidate, Decisions, Settings, choose, retry_delay, waiting_for
+from openbits.core.sessions import LogonRequired
 
 ALICE, BOB = 1000, 1001
 
@@ -82,6 +83,13 @@ def test_s8_a_job_that_could_not_resume_is_not_stopped_at_the_end_of_its_slice()
 
 def test_a_job_that_is_not_runnable_gets_nothing() -> None:
     assert decided(replace(waiting(1), is_runnable=False), waiting(2)) == ([2], [])
+
+
+def test_s9_an_owner_who_has_to_log_on_first_neither_gets_nor_keeps_a_slot() -> None:
+    held: dict[str, Any] = {"logon_needed": LogonRequired.SESSION}
+    assert decided(waiting(1, **held), waiting(2, Priority.LOW, owner_uid=BOB)) == ([2], [])
+    assert decided(running(1, since=999.0, **held), waiting(2, owner_uid=BOB)) == ([2], [1])
+    assert decided(running(1, since=999.0, priority=Priority.FOREGROUND, **held)) == ([], [1])
 
 
 def test_owners_take_turns_however_many_jobs_one_of_them_has() -> None:
@@ -248,6 +256,21 @@ def test_jobs_of_others_are_not_named(a_job: Callable[..., Job], now: Now) -> No
     told = waiting_for(a_job(JobState.QUEUED, owner=Identity(uid=BOB, gid=BOB)), [running(7, since=now.boot)], now)
     assert told is not None
     assert told.reason == "waiting for its turn behind another job"
+
+
+@pytest.mark.parametrize("rule", [LogonRequired.SESSION, LogonRequired.LINGER])
+@pytest.mark.parametrize(("name", "shown"), [("alice", "user alice"), ("", "uid 1000")])
+def test_who_has_to_log_on_first_is_told(
+    rule: LogonRequired, name: str, shown: str, a_job: Callable[..., Job], now: Now
+) -> None:
+    job = a_job(JobState.QUEUED, owner=Identity(uid=ALICE, gid=ALICE, name=name))
+    itself = replace(waiting(1, logon_needed=rule), job_id=job.job_id)
+    told = waiting_for(job, [running(7, since=now.boot, priority=Priority.HIGH), itself], now)
+    assert told is not None
+    assert told.reason == f"waiting for {shown} to log in (logon_required = {rule})"
+    assert told.next == f"it goes on when {shown} logs in"
+    assert (told.since, told.next_at) == (job.state_since, None)
+    assert told.hint
 
 
 def test_foreground_jobs_wait_for_nobody_but_the_cap(a_job: Callable[..., Job], now: Now) -> None:

@@ -109,6 +109,15 @@ def check_set_helper_token(
     _check_helper(caller_at_open, helper, owner_uid, settings, act=f"set {label(helper)} as helper token")
 
 
+def may_hand_over(helper: Identity, owner: Identity, settings: Settings) -> bool:
+    """True if bytes that came in under this helper may go on in a file of another identity when the token is gone.
+
+    For an ordinary helper the owner could have had them in a file of his own, by the flags; those of a privileged
+    one are not his to choose (identity.md §3 row 2).
+    """
+    return not is_privileged_helper(helper, owner.uid, settings) or is_administrator(owner, settings)
+
+
 def check_set_helper_token_flags(
     caller_at_open: Identity, current_helper: Identity | None, owner_uid: int, settings: Settings
 ) -> None:

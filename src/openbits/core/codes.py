@@ -162,16 +162,23 @@ def describe_cause(error: "JobError") -> str:
     or steer a terminal become spaces (user-pains, message rules).
     """
     code = lookup(error.code)
-    subject, detail = _presentable(error.subject), _presentable(error.detail)
+    subject, detail = presentable(error.subject), presentable(error.detail)
     place = "" if error.context is ErrorContext.NONE else context_description(error.context)
     parts = [
         f"{label(error.code)}: {code.sentence}",
         f"{place} {subject}".strip(),
-        f"as {_presentable(error.identity)}" if error.identity else "",
+        f"as {presentable(error.identity)}" if error.identity else "",
         detail.removeprefix(f"{subject.partition('://')[2]}: ") if subject else detail,
         f"the server asks to wait {error.retry_after_seconds:.0f} s" if error.retry_after_seconds is not None else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def presentable(text: str) -> str:
+    """What others said, as a message shows it: one short line, queries and user parts of URLs masked."""
+    masked = _URL.sub(lambda url: url["scheme"] + url["rest"] + ("?…" if url["secret"] else ""), text)
+    line = _UNPRINROWS.sub(" ", masked).strip()
+    return line if len(line) <= _MAX_DETAIL_CHARACTERS else f"{line[:_MAX_DETAIL_CHARACTERS]}…"
 
 
 def _general(number: int) -> Code:
@@ -190,9 +197,3 @@ def _general(number: int) -> Code:
         sentence = f"the system reported error {status}"
         return Code(number, f"WIN32_ERROR_{status}", CodeClass.TRANSIENT, context, sentence, again)
     return Code(number, "UNKNOWN_FAILURE", CodeClass.TRANSIENT, None, "a failure of an unknown kind", again)
-
-
-def _presentable(text: str) -> str:
-    masked = _URL.sub(lambda url: url["scheme"] + url["rest"] + ("?…" if url["secret"] else ""), text)
-    line = _UNPRINROWS.sub(" ", masked).strip()
-    return line if len(line) <= _MAX_DETAIL_CHARACTERS else f"{line[:_MAX_DETAIL_CHARACTERS]}…"

@@ -55,6 +55,15 @@ class Priority(enum.IntEnum):
     LOW = 3
 
 
+class ProxyUsage(enum.IntEnum):
+    """BG_JOB_PROXY_USAGE (meaning in jobs.md §9.7)."""
+
+    PRECONFIG = 0
+    NO_PROXY = 1
+    OVERRIDE = 2
+    AUTODETECT = 3
+
+
 class ErrorContext(enum.IntEnum):
     """BG_ERROR_CONTEXT (errors.md §3)."""
 

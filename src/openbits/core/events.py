@@ -7,7 +7,7 @@ and the spawner. `lifecycle.step` takes either and returns effects, which the ma
 from dataclasses import dataclass
 
 from openbits.core.enums import TokenFlags
-from openbits.core.model import File, JobError, Leftover, Temporary, Validators
+from openbits.core.model import File, Identity, JobError, Leftover, Temporary, Validators
 from openbits.core.properties import Properties
 
 
@@ -43,6 +43,17 @@ class HelperTokenSet(Event):
     is_set: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeOwnership(Event):
+    """TakeOwnership by an administrator: `owner` is the new one.
+
+    `copies`: index and temporary file of the new owner for every file of which the old owner's temporary has bytes.
+    """
+
+    owner: Identity
+    copies: tuple[tuple[int, Temporary], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Suspend(Event):
     """Stop at once; partial data and checkpoint stay."""
@@ -75,7 +86,27 @@ class SlotRevoked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemporaryCreated(Event):
-    """The broker made a (new) temporary file; progress of the file starts at 0."""
+    """The broker made a (new) temporary file; progress of the file starts at 0. `note`: why it begins again."""
+
+    epoch: int
+    file_index: int
+    temporary: Temporary
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftoverNoted(Event):
+    """A temporary file that belongs to no file of the job yet: announced (`ino` 0) before it is made, then confirmed.
+
+    Whatever happens next, the store knows it and it will be removed.
+    """
+
+    leftover: Leftover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporaryAdopted(Event):
+    """The file goes on in a temporary of another identity, a noted leftover that now has all its bytes."""
 
     epoch: int
     file_index: int
@@ -248,9 +279,7 @@ class PublishFiles(Effect):
 
 @dataclass(frozen=True, slots=True)
 class RemoveTemporaries(Effect):
-    """Remove the temporaries of these files through their identities, then TemporariesRemoved."""
-
-    file_indexes: tuple[int, ...]
+    """Remove what the job has no use for, `lifecycle.removable` and leftovers, through their makers' identities."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Pure: no clock, no random, no I/O. The rules that hold:
 * a request that the state forbids raises BitsError; what cannot happen at all raises InvariantBrokenError;
 * effects that follow from the state alone are added in `step`, not by the handlers: StopTransfer (always the first)
   when a job stops being active, Notify on entry into ERROR and TRANSFERRED, RemoveTemporaries at the end; the last two
-  come again after a restart of the service, which may have cut them off;
+  come again after a restart of the service, which may have cut them off (and with it the removal of leftovers);
 * a job that is being completed is in SUSPENDED, ERROR or TRANSFERRED: Complete stops the transfer first. Until
   PublishingEnded it refuses every request; another Complete joins the first.
 
@@ -79,19 +79,25 @@ def _before(job: Job, after: Job) -> list[Effect]:
 
 def _afterwards(job: Job, after: Job, *, is_restart: bool) -> list[Effect]:
     effects: list[Effect] = []
+    is_over = after.state.is_final and not is_forgotten(after)
     if after.notice_seq != job.notice_seq or (is_restart and after.pending_notice is not None):
         effects.append(events.Notify(after.notice_seq))
-    if (after.state is not job.state or is_restart) and after.state.is_final and not is_forgotten(after):
-        effects.append(events.RemoveTemporaries(removable(after)))
+    if (after.state is not job.state and is_over) or (is_restart and (is_over or after.leftovers)):
+        effects.append(events.RemoveTemporaries())
     return effects
 
 
-def check_not_final(job: Job) -> None:
+def check_not_final(job: Job, kind: type[Event] = events.SetProperties) -> None:
     """Refuse what every request refuses, for those who act before they step: the job is final or being completed.
 
-    Raises BitsError BG_E_INVALID_STATE.
+    Raises BitsError BG_E_INVALID_STATE, whose text names the request `kind`.
     """
-    requests.refuse_unless_allowed(job, events.SetProperties)
+    requests.refuse_unless_allowed(job, kind)
+
+
+def admitted_uids(job: Job) -> set[int]:
+    """Whom the service must be able to act for without a connection: the owner, and old owners with a leftover."""
+    return {job.owner.uid, *(left.temporary.uid for left in job.leftovers if not left.temporary.by_helper)}
 
 
 def removable(job: Job) -> tuple[int, ...]:
@@ -109,6 +115,16 @@ def is_forgotten(job: Job) -> bool:
 def complete_result(job: Job) -> int:
     """What a successful Complete returns (jobs.md §8.4): BG_S_PARTIAL_COMPLETE if any file was not transferred."""
     return codes.S_OK if job.current_file is None else codes.BG_S_PARTIAL_COMPLETE
+
+
+def wakes(job: Job) -> bool:
+    """Whether a start of the service has to look at a job that it finds stored like this.
+
+    It need not if the restart (T25) changes nothing and asks for nothing.
+    """
+    stored = replace(job, retry_at=None, stalled_since=None)
+    after, effects = step(stored, events.ServiceRestarted(), Now(wall=0.0, boot=1.0))
+    return bool(effects) or after != stored
 
 
 def next_timer(job: Job) -> float | None:

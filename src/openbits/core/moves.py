@@ -11,7 +11,7 @@ from openbits.core import codes, events, scheduler, transitions
 from openbits.core.codes import CodeClass
 from openbits.core.enums import ErrorContext, JobState, Notice
 from openbits.core.events import Effect
-from openbits.core.model import File, Job, JobError, Now, Validators
+from openbits.core.model import File, Job, JobError, Leftover, Now, Temporary, Validators
 from openbits.core.wording import label, name_of, public_url
 
 Result = tuple[Job, list[Effect]]
@@ -71,6 +71,25 @@ def with_empty_file(job: Job, index: int, **changes: Any) -> Job:
     """The file begins again at byte 0, whatever version of it the server has then."""
     empty = {"is_transferred": False, "is_published": False, "transferred_bytes": 0, "validators": Validators()}
     return with_file(job, index, **empty, **changes)
+
+
+def without_temporary(job: Job, index: int) -> Job:
+    """The file begins again; its temporary, which may still be there, is a leftover."""
+    file = job.files[index]
+    if file.temporary is None:
+        return with_empty_file(job, index)
+    leftover = Leftover(directory=file.directory, temporary=file.temporary)
+    return replace(with_empty_file(job, index, temporary=None), leftovers=(*job.leftovers, leftover))
+
+
+def with_copy(job: Job, index: int, copy: Temporary) -> Job:
+    """The file goes on in its copy, a leftover until now; progress and validators stay, the original is a leftover."""
+    file = job.files[index]
+    others = tuple(item for item in job.leftovers if item.temporary != copy)
+    if file.temporary is None or len(others) == len(job.leftovers):
+        raise InvariantBrokenError(f"{copy.name} is no copy of file {index} of {name_of(job)}")
+    original = Leftover(directory=file.directory, temporary=file.temporary)
+    return replace(with_file(job, index, temporary=copy), leftovers=(*others, original))
 
 
 def current_file(job: Job, index: int) -> File:

@@ -6,7 +6,7 @@ from openbits.core import codes, events, transitions
 from openbits.core.codes import CodeClass
 from openbits.core.enums import JobState
 from openbits.core.events import Event
-from openbits.core.model import Job, Leftover, Now
+from openbits.core.model import Job, Now
 from openbits.core.moves import (
     Handler,
     InvariantBrokenError,
@@ -21,9 +21,11 @@ from openbits.core.moves import (
     own_error,
     running_clock,
     start,
+    with_copy,
     with_empty_file,
     with_file,
     with_progress,
+    without_temporary,
 )
 from openbits.core.wording import name_of
 
@@ -32,6 +34,7 @@ MAX_RESTARTS = 3
 
 NEWS = (
     events.TemporaryCreated,
+    events.TemporaryAdopted,
     events.Connected,
     events.Progressed,
     events.FileRestarted,
@@ -84,17 +87,25 @@ def _slot_revoked(job: Job, _event: events.SlotRevoked, now: Now) -> Result:
 def _temporary_created(job: Job, event: events.TemporaryCreated, _now: Now) -> Result:
     file = current_file(job, event.file_index)
     is_confirmed = file.temporary is not None and file.temporary.name == event.temporary.name
-    emptied = job if is_confirmed else _without_temporary(job, event.file_index)
-    return with_empty_file(emptied, event.file_index, temporary=event.temporary), []
+    emptied = job if is_confirmed else without_temporary(job, event.file_index)
+    return with_empty_file(emptied, event.file_index, temporary=event.temporary, note=event.note or file.note), []
 
 
-def _without_temporary(job: Job, index: int) -> Job:
-    """The file begins again; its temporary, which may still be there, is a leftover."""
-    file = job.files[index]
-    if file.temporary is None:
-        return with_empty_file(job, index)
-    leftover = Leftover(directory=file.directory, temporary=file.temporary)
-    return replace(with_empty_file(job, index, temporary=None), leftovers=(*job.leftovers, leftover))
+def _leftover_noted(job: Job, event: events.LeftoverNoted, _now: Now) -> Result:
+    if job.state.is_final:  # nothing is made for it any more
+        return job, []
+    noted = event.leftover
+    others = tuple(
+        item
+        for item in job.leftovers
+        if (item.directory, item.temporary.name) != (noted.directory, noted.temporary.name)
+    )
+    return replace(job, leftovers=(*others, noted)), []
+
+
+def _temporary_adopted(job: Job, event: events.TemporaryAdopted, _now: Now) -> Result:
+    current_file(job, event.file_index)
+    return with_copy(job, event.file_index, event.temporary), [events.RemoveTemporaries()]
 
 
 def _connected(job: Job, event: events.Connected, now: Now) -> Result:
@@ -200,7 +211,7 @@ def _publishing_ended(job: Job, event: events.PublishingEnded, now: Now) -> Resu
     if event.error is None:
         return enter(after, JobState.ACKNOWLEDGED, now), []
     if event.lost_file is not None:
-        after = _without_temporary(after, event.lost_file)
+        after = without_temporary(after, event.lost_file)
     is_unfinished = job.state is JobState.ERROR or after.current_file is not None
     return (enter(after, JobState.SUSPENDED, now) if is_unfinished else after), []
 
@@ -225,6 +236,8 @@ HANDLERS: dict[type[Event], Handler] = {
     events.SlotGranted: _slot_granted,
     events.SlotRevoked: _slot_revoked,
     events.TemporaryCreated: _temporary_created,
+    events.LeftoverNoted: _leftover_noted,
+    events.TemporaryAdopted: _temporary_adopted,
     events.Connected: _connected,
     events.Progressed: _progressed,
     events.FileRestarted: _file_restarted,

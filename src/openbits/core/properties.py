@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Never
 
 from openbits.core import codes
-from openbits.core.enums import JobState, NotifyFlags, Priority, Verb
+from openbits.core.enums import JobState, NotifyFlags, Priority, ProxyUsage, Verb
 from openbits.core.errors import BitsError
 
 _U32_MAX = 0xFFFFFFFF
@@ -60,6 +60,31 @@ class Properties:
             "unit": "seconds",
         },
     )
+    proxy_usage: ProxyUsage = field(
+        default=ProxyUsage.PRECONFIG,
+        metadata={
+            "doc": "how a proxy is found; override: by proxy_list, which every other value empties",
+            "com_name": "ProxySettings",
+        },
+    )
+    proxy_list: str = field(
+        default="",
+        metadata={
+            "doc": "proxies for override: [protocol=][protocol://]server[:port], separated by spaces",
+            "com_name": "ProxySettings",
+            "longest": 32_000,
+            "too_long": codes.BG_E_PROXY_LIST_TOO_LARGE,
+        },
+    )
+    proxy_bypass_list: str = field(
+        default="",
+        metadata={
+            "doc": "hosts that override reaches directly: names, addresses, *.example.org, <local>",
+            "com_name": "ProxySettings",
+            "longest": 32_000,
+            "too_long": codes.BG_E_PROXY_BYPASS_LIST_TOO_LARGE,
+        },
+    )
     auto_complete: bool = field(
         default=False, metadata={"doc": "publish the files as soon as all are transferred, without a call of Complete"}
     )
@@ -69,8 +94,8 @@ class Properties:
 class Property:
     """One row of the registry: a field of `Properties` and the metadata of that field.
 
-    `longest` counts characters (0: not a text); integers are 32-bit without sign and silently raised to `raised_to`.
-    A setter is allowed in `settable_in`, to callers who may do `verb`.
+    `longest` counts characters (0: not a text), `too_long` is the code for more of them; integers are 32-bit without
+    sign and silently raised to `raised_to`. A setter is allowed in `settable_in`, to callers who may do `verb`.
     """
 
     name: str
@@ -80,6 +105,7 @@ class Property:
     com_name: str = ""
     unit: str = ""
     longest: int = 0
+    too_long: int = codes.BG_E_STRING_TOO_LONG
     may_have_lines: bool = False
     raised_to: int = 0
     settable_in: frozenset[JobState] = frozenset(state for state in JobState if not state.is_final)
@@ -111,7 +137,8 @@ PROPERTIES: Final[Mapping[str, Property]] = {
 def changed(properties: Properties, values: Mapping[str, object]) -> Properties:
     """The properties with these wire values put in, all or none.
 
-    Raises BitsError E_INVALIDARG, E_NOTIMPL or BG_E_STRING_TOO_LONG that names the property, the value and the rule.
+    Raises BitsError E_INVALIDARG, E_NOTIMPL or the code for a text that is too long; it names the property, the value
+    and the rule.
     """
     accepted: dict[str, Any] = {}
     for name, value in values.items():
@@ -120,7 +147,7 @@ def changed(properties: Properties, values: Mapping[str, object]) -> Properties:
             known = ", ".join(PROPERTIES)
             raise BitsError(codes.E_INVALIDARG, f"cannot set {_shown(name)}: unknown property; known are {known}")
         accepted[name] = _accepted(found, value)
-    return replace(properties, **accepted)
+    return _with_proxies(properties, accepted)
 
 
 def to_wire(properties: Properties) -> Any:
@@ -134,6 +161,25 @@ def check_display_name_at_create(name: object) -> None:
     if isinstance(name, str) and len(name) > rule.longest:
         _refuse(rule, name, codes.E_INVALIDARG, f"it has {len(name)} characters; use at most {rule.longest}")
     _accepted(rule, name)
+
+
+def _with_proxies(properties: Properties, accepted: dict[str, Any]) -> Properties:
+    """The new values, if the proxy settings fit together: lists with OVERRIDE, and only with it (jobs.md §7.2)."""
+    is_override = accepted.get("proxy_usage", properties.proxy_usage) is ProxyUsage.OVERRIDE
+    if not is_override:
+        accepted = {"proxy_list": "", "proxy_bypass_list": "", **accepted}
+    after = replace(properties, **accepted)
+    if is_override and not after.proxy_list:
+        step = "proxy_list names no proxy; give one, or another usage"
+        _refuse(PROPERTIES["proxy_usage"], "override", codes.E_INVALIDARG, step)
+    for name in ("proxy_list", "proxy_bypass_list"):
+        value = getattr(after, name)
+        if value and not is_override:
+            _refuse(PROPERTIES[name], value, codes.E_INVALIDARG, "proxy_usage is not override; set both together")
+        if "@" in value:
+            step = "user names and passwords do not belong into a proxy list; leave them out"
+            raise BitsError(codes.E_INVALIDARG, f"cannot set {name}: {step}")
+    return after
 
 
 def _accepted(rule: Property, value: object) -> object:
@@ -153,7 +199,7 @@ def _text(rule: Property, value: object) -> str:
         _refuse(rule, value, codes.E_INVALIDARG, "use a text")
     if len(value) > rule.longest:
         step = f"it has {len(value)} characters; use at most {rule.longest}"
-        _refuse(rule, value, codes.BG_E_STRING_TOO_LONG, step)
+        _refuse(rule, value, rule.too_long, step)
     allowed = "\t\n\r" if rule.may_have_lines else ""
     bad = next((one for one in value if unicodedata.category(one) in _UNSAFE and one not in allowed), None)
     if bad is not None:

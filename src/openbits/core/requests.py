@@ -1,6 +1,9 @@
 """The requests of clients: when they are refused (jobs.md §3.3) and what they change."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from operator import attrgetter
+from typing import Any
 
 from openbits.core import codes, events, transitions
 from openbits.core.enums import JobState, JobType
@@ -10,13 +13,16 @@ from openbits.core.model import Job, Now
 from openbits.core.moves import (
     NOTICE_OF,
     Handler,
+    InvariantBrokenError,
     Result,
     begin_completing,
     enter,
     fail,
     own_error,
+    with_copy,
     with_empty_file,
     with_progress,
+    without_temporary,
 )
 from openbits.core.wording import name_of
 
@@ -25,6 +31,7 @@ VERBS: dict[type[Event], str] = {
     events.SetProperties: "change",
     events.SetHelperTokenFlags: "change the helper token flags of",
     events.HelperTokenSet: "change the helper token of",
+    events.TakeOwnership: "take ownership of",
     events.Suspend: "suspend",
     events.Resume: "resume",
     events.Cancel: "cancel",
@@ -32,6 +39,12 @@ VERBS: dict[type[Event], str] = {
     events.ValidationRefused: "refuse a file of",
 }
 """The requests: what a client may ask for, and how a refusal names it."""
+
+STRIPPED: Mapping[str, Any] = {"had_helper_token": False}
+"""What TakeOwnership takes from a job (jobs.md §7.2): fields of Job, and their values afterwards.
+
+Credentials, client certificate, custom headers and command line belong here; a test asks it of every new field.
+"""
 
 
 def refuse_unless_allowed(job: Job, kind: type[Event]) -> None:
@@ -59,10 +72,14 @@ def _add_files(job: Job, event: events.AddFiles, now: Now) -> Result:
     return (enter(after, JobState.SUSPENDED, now) if job.state in NOTICE_OF else after), []
 
 
+REQUEST_SETTINGS = attrgetter("priority", "proxy_usage", "proxy_list", "proxy_bypass_list")
+"""What a request was made of: if it changes while one is under way, the job has to make another (T9)."""
+
+
 def _set_properties(job: Job, event: events.SetProperties, now: Now) -> Result:
     before = job.properties
     after = replace(job, properties=event.properties)
-    if job.state.is_active and event.properties.priority is not before.priority:
+    if job.state.is_active and REQUEST_SETTINGS(event.properties) != REQUEST_SETTINGS(before):
         return enter(after, JobState.QUEUED, now), []
     if job.state is JobState.TRANSFERRED and event.properties.auto_complete and not before.auto_complete:
         return begin_completing(after, now)
@@ -79,6 +96,20 @@ def _helper_token_set(job: Job, event: events.HelperTokenSet, now: Now) -> Resul
     after = replace(job, had_helper_token=event.is_set)
     is_restart = job.state.is_active and job.helper_token_flags
     return (enter(after, JobState.QUEUED, now) if is_restart else after), []
+
+
+def _take_ownership(job: Job, event: events.TakeOwnership, now: Now) -> Result:
+    after = replace(job, owner=event.owner, **STRIPPED)
+    for index, copy in event.copies:
+        after = with_copy(after, index, copy)
+    for index, file in enumerate(after.files):
+        made = file.temporary
+        if made is not None and not made.by_helper and made.uid != event.owner.uid:
+            if file.is_transferred:
+                raise InvariantBrokenError(f"file {index} of {name_of(job)} stayed with the old owner")
+            after = without_temporary(after, index)
+    effects: list[events.Effect] = [events.RemoveTemporaries()] if after.leftovers else []
+    return (enter(after, JobState.QUEUED, now) if job.state.is_active else after), effects
 
 
 def _suspend(job: Job, _event: events.Suspend, now: Now) -> Result:
@@ -125,6 +156,7 @@ HANDLERS: dict[type[Event], Handler] = {
     events.SetProperties: _set_properties,
     events.SetHelperTokenFlags: _set_helper_token_flags,
     events.HelperTokenSet: _helper_token_set,
+    events.TakeOwnership: _take_ownership,
     events.Suspend: _suspend,
     events.Resume: _resume,
     events.Cancel: _cancel,

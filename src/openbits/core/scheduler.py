@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from openbits.core import codes
 from openbits.core.enums import JobState, Priority
 from openbits.core.model import Job, JobId, Now
+from openbits.core.sessions import LogonRequired
 from openbits.core.wording import host_of, instant
 
 RETRY_STEPS_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0)
@@ -58,6 +59,8 @@ class Candidate:
     last_served_at: float = NEVER
     owner_last_served_at: float = NEVER
     """When any job of this owner was served last, jobs that have left the queue included."""
+    logon_needed: LogonRequired | None = None
+    """The rule by which its owner has to log on first; until then it neither gets nor keeps a slot."""
     is_resumable: bool = True
     """False while a stop would lose what was transferred: such a job is not stopped at the end of a slice (S8)."""
 
@@ -93,8 +96,11 @@ def gives_up_at(job: Job) -> float | None:
 def choose(jobs: Iterable[Candidate], now_boot: float, settings: Settings = DEFAULT_SETTINGS) -> Decisions:
     """Decide which jobs get a slot and which have to give theirs back."""
     levels: dict[Priority, list[Candidate]] = defaultdict(list)
+    held: list[JobId] = []
     for job in jobs:
-        if job.is_active or job.is_runnable:
+        if job.logon_needed is not None:
+            held.extend([job.job_id] if job.is_active else [])
+        elif job.is_active or job.is_runnable:
             levels[job.priority].append(job)
     foreground = _Share(levels.pop(Priority.FOREGROUND, []), settings.max_foreground_jobs, now_boot, settings)
     top = min(levels, default=Priority.LOW)
@@ -103,7 +109,7 @@ def choose(jobs: Iterable[Candidate], now_boot: float, settings: Settings = DEFA
     checks = [share.check_at for share in (foreground, background) if share.check_at is not None]
     return Decisions(
         grant=[*foreground.grant, *background.grant],
-        revoke=[*preempted, *foreground.revoke, *background.revoke],
+        revoke=[*held, *preempted, *foreground.revoke, *background.revoke],
         check_at=min(checks, default=None),
     )
 
@@ -210,6 +216,9 @@ def waiting_for(job: Job, jobs: Sequence[Candidate], now: Now, settings: Setting
 
 
 def _waits_in_queue(job: Job, jobs: Sequence[Candidate], now: Now, settings: Settings) -> Waiting:
+    logon_needed = next((one.logon_needed for one in jobs if one.job_id == job.job_id), None)
+    if logon_needed is not None:
+        return _waits_for_logon(job, logon_needed)
     is_foreground = job.properties.priority is Priority.FOREGROUND
     rivals = [one for one in jobs if one.is_active and (one.priority is Priority.FOREGROUND) is is_foreground]
     if is_foreground and len(rivals) >= settings.max_foreground_jobs:
@@ -235,6 +244,16 @@ def _waits_in_queue(job: Job, jobs: Sequence[Candidate], now: Now, settings: Set
         next="the next turn begins when that job ends or has had its slice",
         next_at=slice_ends_at if holder.is_resumable else None,
         hint=hint,
+    )
+
+
+def _waits_for_logon(job: Job, rule: LogonRequired) -> Waiting:
+    who = f"user {job.owner.name}" if job.owner.name else f"uid {job.owner.uid}"
+    return Waiting(
+        reason=f"waiting for {who} to log in (logon_required = {rule})",
+        since=job.state_since,
+        next=f"it goes on when {who} logs in",
+        hint=f'log in as {who}, or set logon_required = "never" under [sessions] in the settings of the service',
     )
 
 
