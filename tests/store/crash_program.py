@@ -51,7 +51,7 @@ def main() -> None:
     chance = random.Random(int(sys.argv[2]))  # noqa: S311  # a workload, not a secret
     store = open_store(Path(sys.argv[1]))
     loaded = store.load()
-    jobs = dict(enumerate(loaded.jobs))
+    jobs = dict(enumerate(store.job(head.job_id) for head in loaded.heads))
     slots = threading.Semaphore(PIPELINE)
     writer = Writer(store)
     for seq in range(loaded.last_seq + 1, sys.maxsize):

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.store.reading import jobs_in
 
 from openbits.core.enums import ErrorContext, JobState, NotifyFlags, Priority
 from openbits.core.model import File, Identity, Job, JobError
@@ -61,9 +62,9 @@ def test_a_job_comes_back_as_it_was_saved_when_new_and_after_any_change(first: J
     with TemporaryDirectory() as name:
         store = open_store(Path(name))
         store.commit([SaveJob(before=None, after=first)])
-        assert store.load().jobs == [without_boot_clock(first)]
+        assert jobs_in(store) == [without_boot_clock(first)]
         store.commit([SaveJob(before=first, after=second)])
-        assert store.load().jobs == [without_boot_clock(second)]
+        assert jobs_in(store) == [without_boot_clock(second)]
         store.close()
 
 
@@ -84,7 +85,7 @@ def a_job() -> Job:
 def test_enumerations_are_stored_by_number_and_ids_as_canonical_text() -> None:
     *columns, text = codec.job_to_row(a_job())
 
-    assert columns == ["00000000-0000-0000-0000-000000000007", 1000, 5, 3]
+    assert columns == ["00000000-0000-0000-0000-000000000007", 1000, 5, 3, 3.0, True]
     document = json.loads(text)
     assert document["state"] == 5
     assert document["properties"]["priority"] == 3

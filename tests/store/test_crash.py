@@ -10,6 +10,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from tests.store.reading import jobs_in
+
 from openbits.store import open_store
 
 ROUNDS = 20
@@ -36,7 +38,7 @@ def assert_sound(directory: Path, acknowledged: dict[int, str]) -> None:
     store = open_store(directory)
     with closing(sqlite3.connect(directory / "queue.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    loaded = store.load()
+    loaded, jobs = store.load(), jobs_in(store)
     events = store.events_after(0, None, -1)
     store.close()
 
@@ -44,8 +46,8 @@ def assert_sound(directory: Path, acknowledged: dict[int, str]) -> None:
     assert [event.seq for event in events] == list(range(1, loaded.last_seq + 1))
     assert acknowledged.items() <= {event.seq: str(event.job_id) for event in events}.items()
     last_seq_of = {event.job_id: event.seq for event in events}
-    assert {job.job_id: job.notice_seq for job in loaded.jobs} == last_seq_of
-    assert all(file.transferred_bytes == job.notice_seq for job in loaded.jobs for file in job.files)
+    assert {job.job_id: job.notice_seq for job in jobs} == last_seq_of
+    assert all(file.transferred_bytes == job.notice_seq for job in jobs for file in job.files)
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(directory: Path) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.store.reading import jobs_in
 
 from openbits.core.model import Job
 from openbits.store import AppendEvent, SaveJob, StoreDamagedError, StoredEvent, StoreError, open_store, place
@@ -108,16 +109,20 @@ DAMAGES = {
     "truncated": truncated,
     "overwritten page": overwritten_page,
     "missing table": changed_by("DROP TABLE files;"),
+    "job id": changed_by("UPDATE jobs SET job_id = 'me';"),
+    "state": changed_by("UPDATE jobs SET state = 77;"),
+    "files without a job": changed_by("DELETE FROM jobs WHERE id = 1;"),
+    "event": changed_by("UPDATE events SET data = 'x';"),
+}
+DAMAGES_OF_A_JOB = {
     "document is no JSON": changed_by("UPDATE jobs SET document = '{';"),
     "document is no object": changed_by("UPDATE files SET document = '[]' WHERE file_index = 1;"),
     "document lacks a field": changed_by("UPDATE jobs SET document = '{}';"),
     "not UTF-8": changed_by("UPDATE jobs SET document = CAST(x'7bff7d' AS TEXT);"),
     "unknown state": changed_by("UPDATE jobs SET document = json_set(document, '$.state', 77);"),
-    "job id": changed_by("UPDATE jobs SET job_id = 'me';"),
     "missing file": changed_by("DELETE FROM files WHERE file_index = 1;"),
-    "files without a job": changed_by("DELETE FROM jobs WHERE id = 1;"),
-    "event": changed_by("UPDATE events SET data = 'x';"),
 }
+"""What a start does not see: it reads no job that nothing happens to."""
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
@@ -134,7 +139,7 @@ def test_a_damaged_store_is_set_aside_and_an_empty_one_begun(
     store = open_store(directory)
     loaded = store.load()
 
-    assert loaded.jobs == []
+    assert loaded.heads == []
     assert loaded.last_seq == 0
     assert "cannot" in loaded.damage
     assert loaded.was_damaged is not None
@@ -145,9 +150,37 @@ def test_a_damaged_store_is_set_aside_and_an_empty_one_begun(
     store.close()
     store = open_store(directory)
     again = store.load()
+    assert jobs_in(store) == [job]
     store.close()
-    assert again.jobs == [job]
     assert (again.was_damaged, again.damage) == (None, "")
+
+
+@pytest.mark.parametrize("damage", DAMAGES_OF_A_JOB.values(), ids=DAMAGES_OF_A_JOB.keys())
+def test_a_damaged_job_is_found_when_it_is_read_and_the_next_start_sets_the_store_aside(
+    directory: Path, damage: Callable[[Path], None], make_job: MakeJob
+) -> None:
+    job = make_job(3)
+    store = open_store(directory)
+    store.commit([SaveJob(before=None, after=job)])
+    store.close()
+    damage(directory / "queue.db")
+
+    store = open_store(directory)
+    assert len(store.load().heads) == 1
+    with pytest.raises(StoreDamagedError, match=r"cannot read the store .*: it is damaged .* next start sets it aside"):
+        store.job(job.job_id)
+    store.close()
+
+    store = open_store(directory)
+    loaded = store.load()
+    assert loaded.heads == []
+    assert "cannot read the store" in loaded.damage
+    assert loaded.was_damaged is not None
+    assert loaded.damage in loaded.was_damaged.with_name(f"{loaded.was_damaged.name}-damage").read_text()
+    store.close()
+    store = open_store(directory)
+    assert store.load().was_damaged is None
+    store.close()
 
 
 def test_the_log_of_a_damaged_store_goes_with_it_under_the_name_that_belongs_to_it(directory: Path) -> None:
@@ -175,7 +208,7 @@ def test_a_log_without_its_file_is_not_taken_for_a_new_store(directory: Path, ma
 
     store = open_store(directory)
 
-    assert store.load().jobs == []
+    assert jobs_in(store) == []
     store.close()
 
 

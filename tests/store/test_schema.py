@@ -6,11 +6,12 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from tests.store.reading import jobs_in
 
 from openbits.core.enums import JobState, NotifyFlags, Priority
 from openbits.core.model import Directory, File, Identity, Job
 from openbits.core.properties import Properties
-from openbits.store import SaveJob, StoredEvent, StoreError, open_store, schema
+from openbits.store import Head, SaveJob, StoredEvent, StoreError, open_store, schema
 
 STEP_1 = """
 PRAGMA journal_mode = WAL;
@@ -69,12 +70,26 @@ def test_a_store_of_schema_1_is_read_and_goes_on(directory: Path) -> None:
     store = open_store(directory)
     loaded = store.load()
 
-    assert loaded.jobs == [STORED_JOB]
+    assert jobs_in(store) == [STORED_JOB]
     assert loaded.last_seq == 41
     assert loaded.was_damaged is None
     assert [event.data for event in store.events_after(40, 1000, 10)] == [{"a": 1}]
     store.commit([SaveJob(before=STORED_JOB, after=STORED_JOB)])
     store.close()
+
+
+def test_a_store_of_schema_1_tells_what_a_start_needs_and_wakes_every_job_once(directory: Path) -> None:
+    broken = "INSERT INTO jobs VALUES (5, '00000000-0000-0000-0000-00000000000b', 1000, 3, 2, '{');"
+    write(directory, STEP_1 + broken)
+
+    store = open_store(directory)
+    heads = store.load().heads
+    store.close()
+
+    assert heads == [
+        Head(UUID(int=10), 1000, JobState.ERROR, Priority.FOREGROUND, 3.0, wakes=True),
+        Head(UUID(int=11), 1000, JobState.SUSPENDED, Priority.NORMAL, 0.0, wakes=True),
+    ]
 
 
 def test_a_new_store_has_the_newest_schema_and_says_whose_it_is(directory: Path) -> None:
@@ -142,7 +157,7 @@ def test_the_database_of_somebody_else_is_set_aside(directory: Path, script: str
 
     assert loaded.was_damaged is not None
     assert loaded.was_damaged.exists()
-    assert loaded.jobs == []
+    assert loaded.heads == []
 
 
 def test_an_event_of_schema_1_keeps_every_column(directory: Path) -> None:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.store.reading import jobs_in
 
 from openbits.core.enums import JobState, Priority
 from openbits.core.model import Job
 from openbits.core.properties import Properties
-from openbits.store import AppendEvent, ForgetJob, SaveJob, Store, StoredEvent, StoreError, open_store, sqlite
+from openbits.store import AppendEvent, ForgetJob, Head, SaveJob, Store, StoredEvent, StoreError, open_store, sqlite
 
 MakeJob = Callable[..., Job]
 MakeEvent = Callable[[int, Job], StoredEvent]
@@ -46,7 +47,7 @@ def test_jobs_come_back_in_the_order_of_their_creation(store: Store, directory: 
 
     store = reopened(store, directory)
 
-    assert store.load().jobs == [replace(jobs[0], state=JobState.QUEUED), *jobs[1:]]
+    assert jobs_in(store) == [replace(jobs[0], state=JobState.QUEUED), *jobs[1:]]
     store.close()
 
 
@@ -63,7 +64,7 @@ def test_progress_of_one_file_writes_one_row(store: Store, make_job: MakeJob) ->
         store.commit([SaveJob(before=job, after=progressed(job, 17, 4096))])
 
     assert [text.split(" VALUES")[0] for text in seen] == ["BEGIN IMMEDIATE", "INSERT OR REPLACE INTO files", "COMMIT"]
-    assert store.load().jobs[0].files[17].transferred_bytes == 4096
+    assert jobs_in(store)[0].files[17].transferred_bytes == 4096
 
 
 def test_a_change_of_state_leaves_the_files_alone(store: Store, make_job: MakeJob) -> None:
@@ -81,9 +82,9 @@ def test_files_can_be_added_and_taken_away(store: Store, make_job: MakeJob) -> N
     store.commit([SaveJob(before=None, after=job)])
 
     store.commit([SaveJob(before=job, after=replace(job, files=more.files))])
-    assert store.load().jobs[0].files == more.files
+    assert jobs_in(store)[0].files == more.files
     store.commit([SaveJob(before=replace(job, files=more.files), after=replace(job, files=more.files[:1]))])
-    assert store.load().jobs[0].files == more.files[:1]
+    assert jobs_in(store)[0].files == more.files[:1]
 
 
 def test_several_saves_of_one_job_in_one_batch_are_one(store: Store, make_job: MakeJob) -> None:
@@ -98,7 +99,7 @@ def test_several_saves_of_one_job_in_one_batch_are_one(store: Store, make_job: M
 
     assert len([text for text in seen if text.startswith("UPDATE jobs")]) == 1
     assert len([text for text in seen if text.startswith("INSERT OR REPLACE INTO files")]) == 3  # two and the other's
-    assert store.load().jobs == [steps[-1], other]
+    assert jobs_in(store) == [steps[-1], other]
 
 
 def test_a_forgotten_job_takes_its_files_along_and_leaves_its_history(
@@ -110,7 +111,7 @@ def test_a_forgotten_job_takes_its_files_along_and_leaves_its_history(
     store.commit([ForgetJob(job.job_id), AppendEvent(make_event(2, job))])
 
     store = reopened(store, directory)
-    assert store.load().jobs == [other]
+    assert jobs_in(store) == [other]
     assert [event.seq for event in store.job_history(job.job_id, 10)] == [1, 2]
     store.close()
 
@@ -121,7 +122,7 @@ def test_a_job_saved_and_forgotten_in_one_batch_was_never_there(store: Store, ma
     store.commit([SaveJob(before=None, after=job), ForgetJob(job.job_id)])
     store.commit([ForgetJob(job.job_id)])
 
-    assert store.load().jobs == []
+    assert jobs_in(store) == []
 
 
 def test_saving_a_job_that_is_not_there_is_refused(store: Store, make_job: MakeJob) -> None:
@@ -142,7 +143,7 @@ def test_a_batch_that_does_not_fit_is_absent_as_a_whole(store: Store, make_job: 
     with pytest.raises(StoreError, match=r"cannot append event 9: the last one in .* is 1"):
         store.commit([SaveJob(before=None, after=job), AppendEvent(make_event(9, job))])
 
-    assert store.load().jobs == [twice]
+    assert jobs_in(store) == [twice]
     assert [event.seq for event in store.events_after(0, None, 10)] == [1]
     store.commit([AppendEvent(make_event(2, twice))])
     assert store.load().last_seq == 2
@@ -206,9 +207,29 @@ def test_what_queries_look_for_has_a_column(store: Store, make_job: MakeJob) -> 
     store.commit([SaveJob(before=None, after=job)])
 
     columns = "SELECT owner_uid, state, priority FROM jobs"
-    assert store._reading.execute(columns).fetchall() == [(1234, 2, 3)]
+    assert store._events.execute(columns).fetchall() == [(1234, 2, 3)]
     store.commit([SaveJob(before=job, after=replace(job, state=JobState.ERROR))])
-    assert store._reading.execute(columns).fetchall() == [(1234, 4, 3)]
+    assert store._events.execute(columns).fetchall() == [(1234, 4, 3)]
+
+
+def test_a_start_reads_the_heads_alone(store: Store, make_job: MakeJob) -> None:
+    job = replace(make_job(2, owner_uid=1234), state=JobState.QUEUED, state_since=7.5)
+    running = replace(make_job(), state=JobState.TRANSFERRING)
+    store.commit([SaveJob(before=None, after=one) for one in (job, running)])
+
+    assert store.load().heads == [
+        Head(job.job_id, 1234, JobState.QUEUED, Priority.NORMAL, 7.5, wakes=False),
+        Head(running.job_id, 1000, JobState.TRANSFERRING, Priority.NORMAL, running.state_since, wakes=True),
+    ]
+
+
+def test_a_job_that_is_not_there_is_no_damage(store: Store, directory: Path, make_job: MakeJob) -> None:
+    with pytest.raises(StoreError, match=r"cannot read job .*: it is not in the store") as failed:
+        store.job(make_job().job_id)
+    assert type(failed.value) is StoreError
+    store = reopened(store, directory)
+    assert store.load().was_damaged is None
+    store.close()
 
 
 def test_a_lock_of_another_program_is_named_and_does_no_harm(
@@ -220,7 +241,7 @@ def test_a_lock_of_another_program_is_named_and_does_no_harm(
         shell.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"cannot write the store .* locked; end the program that holds a lock"):
             store.commit([SaveJob(before=None, after=make_job(1))])
-        assert store.load().jobs == []  # reading goes on
+        assert jobs_in(store) == []  # reading goes on
 
     store.commit([SaveJob(before=None, after=make_job(1))])
     store.close()
@@ -238,13 +259,13 @@ def test_a_full_store_fails_whole_batches_and_works_again_with_space(
     with pytest.raises(StoreError, match=r"cannot write the store .*queue\.db: .*full; free space") as failed:
         store.commit([AppendEvent(make_event(2, first)), *many])
     assert type(failed.value) is StoreError  # not damage
-    assert store.load().jobs == [first]
+    assert jobs_in(store) == [first]
     assert store.load().last_seq == 1
 
     store._writing.execute("PRAGMA max_page_count = 100000")
     store.commit([AppendEvent(make_event(2, first)), *many])
     store = reopened(store, directory)
-    assert len(store.load().jobs) == 51
+    assert len(jobs_in(store)) == 51
     assert store.load().last_seq == 2
     store.close()
 
@@ -277,7 +298,7 @@ def test_a_full_disk_is_no_damage_and_everything_acknowledged_outlives_it(small_
 
     with pytest.raises(StoreError, match=r"cannot write the store .* free space"):
         commit_without_end(store, make_job, acknowledged)
-    assert store.load().jobs == acknowledged
+    assert jobs_in(store) == acknowledged
     with contextlib.suppress(StoreError):  # whether there is room to open it depends on the last few pages
         store = reopened(store, small_disk)
     remount(small_disk, "size=4m")
@@ -285,10 +306,10 @@ def test_a_full_disk_is_no_damage_and_everything_acknowledged_outlives_it(small_
     store = reopened(store, small_disk)
     loaded = store.load()
     assert acknowledged
-    assert loaded.jobs == acknowledged
+    assert jobs_in(store) == acknowledged
     assert loaded.was_damaged is None
     store.commit([SaveJob(before=None, after=make_job(10)) for _ in range(20)])
-    assert len(store.load().jobs) == len(acknowledged) + 20
+    assert len(jobs_in(store)) == len(acknowledged) + 20
     store.close()
 
 
@@ -306,5 +327,5 @@ def test_a_read_only_file_system_is_no_damage(small_disk: Path, make_job: MakeJo
 
     remount(small_disk, "rw")
     store = open_store(small_disk)
-    assert store.load().jobs == [job]
+    assert jobs_in(store) == [job]
     store.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from tests.store.reading import jobs_in
 
 from openbits.core.model import Job
 from openbits.store import AppendEvent, Change, ForgetJob, SaveJob, Store, StoredEvent, StoreError, Writer, open_store
@@ -163,7 +164,7 @@ def test_with_a_real_store_what_is_acknowledged_is_there(store: Store, directory
 
     store.close()
     store = open_store(directory)
-    assert store.load().jobs == jobs
+    assert jobs_in(store) == jobs
     store.close()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from openbits.core.enums import JobState, Priority
 from openbits.core.model import Job, JobId
 
 
@@ -69,15 +70,29 @@ class AppendEvent:
 Change = SaveJob | ForgetJob | AppendEvent
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a start reads of a job: enough to queue and to list it. `Store.job` reads the rest."""
+
+    job_id: JobId
+    owner_uid: int
+    state: JobState
+    priority: Priority
+    state_since: float
+    """Wall clock."""
+    wakes: bool
+    """A start has to look at the whole job (`lifecycle.wakes`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What a start finds: the jobs in the order of their creation and the number of the last event.
+    """What a start finds: the heads of the jobs in the order of their creation and the number of the last event.
 
     `was_damaged` is where an unreadable store was set aside (its temporaries are left behind), `damage` what was wrong
     with it; None and empty if all is well.
     """
 
-    jobs: list[Job]
+    heads: list[Head]
     last_seq: int
     was_damaged: Path | None
     damage: str

@@ -1,6 +1,7 @@
 """Jobs, files and events to rows and back.
 
-A job is one JSON document; the columns beside it (owner_uid, state, priority) are copies to search by, never read back.
+A job is one JSON document; the columns beside it are copies, and all that a start reads (`Head`): the document is read
+when somebody needs the job.
 Its files have rows of their own: columns for the progress, a document for the rest. A document may lack fields that
 were added later: they load with their defaults. Fields that a newer OpenBITS added within the same schema are ignored.
 So a new property needs no schema step; a renamed field, or one without a default, does.
@@ -20,15 +21,19 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+from openbits.core import lifecycle
+from openbits.core.enums import JobState, Priority
 from openbits.core.model import File, Job
-from openbits.store.changes import StoredEvent
+from openbits.store.changes import Head, StoredEvent
 
 Value = TypeVar("Value")
 Document = dict[str, Any]
 Reader = Callable[[Any], Any]
 
-JobRow = tuple[str, int, int, int, str]
-"""job_id, owner_uid, state, priority, document"""
+HeadRow = tuple[str, int, int, int, float, int]
+"""job_id, owner_uid, state, priority, state_since, wakes"""
+JobRow = tuple[str, int, int, int, float, int, str]
+"""those of its head, document"""
 FileRow = tuple[int, int, int, str]
 """transferred_bytes, is_transferred, is_published, document"""
 EventRow = tuple[int, float, str, str, int, int | None, str]
@@ -63,7 +68,14 @@ _to_json = json.JSONEncoder(default=_plain, separators=(",", ":"), check_circula
 
 def job_to_row(job: Job) -> JobRow:
     """The row of the job itself, without its files."""
-    return str(job.job_id), job.owner.uid, job.state, job.properties.priority, _to_json(job)
+    wakes = lifecycle.wakes(job)
+    return str(job.job_id), job.owner.uid, job.state, job.properties.priority, job.state_since, wakes, _to_json(job)
+
+
+def head_from_row(row: HeadRow) -> Head:
+    """The head of a row; raises ValueError, TypeError or AttributeError if a column does not hold what it should."""
+    job_id, owner_uid, state, priority, state_since, wakes = row
+    return Head(UUID(job_id), owner_uid, JobState(state), Priority(priority), float(state_since), bool(wakes))
 
 
 def is_same_row(before: Job, after: Job) -> bool:

@@ -3,6 +3,7 @@
 Whoever could write this directory could write the queue, so the answer to a wrong owner or mode is a refusal.
 """
 
+import contextlib
 import os
 import stat
 from datetime import datetime
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from openbits.store.changes import StoreError
 
-COMPANIONS = ("-wal", "-shm")
-"""What SQLite keeps beside its file."""
+COMPANIONS = ("-wal", "-shm", "-damage")
+"""What SQLite keeps beside its file, and our note that it was found damaged."""
 
 
 def check_directory(directory: Path) -> None:
@@ -39,6 +40,20 @@ def make_private(path: Path) -> None:
         os.fchmod(descriptor, 0o600)
     finally:
         os.close(descriptor)
+
+
+def note_damage(path: Path, reason: str) -> None:
+    """Have the next start set the file aside; without space for the note, damage is found once more."""
+    with contextlib.suppress(OSError):
+        path.with_name(f"{path.name}-damage").write_text(f"{reason}\n")
+
+
+def noted_damage(path: Path) -> str:
+    """What `note_damage` wrote about the file; empty if nothing is known against it."""
+    try:
+        return path.with_name(f"{path.name}-damage").read_text(errors="replace").strip() or "no reason was noted"
+    except FileNotFoundError:
+        return ""
 
 
 def set_aside(path: Path, now: datetime) -> Path:

@@ -43,6 +43,12 @@ STEPS: Sequence[Step] = (
             data TEXT NOT NULL
         )""",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN state_since REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN wakes INTEGER NOT NULL DEFAULT 1",
+        """UPDATE jobs SET state_since = coalesce(json_extract(document, '$.state_since'), 0)
+            WHERE json_valid(document)""",
+    ),
 )
 """Step n (from 1) makes schema n out of schema n - 1."""
 

@@ -4,9 +4,11 @@ A commit is on the disk when it returns (WAL, synchronous FULL) and is whole or 
 One thread at a time may commit (see `openbits.store.writer`); the reading functions may be called from any thread
 and do not wait for a commit.
 
-Damaged is what SQLite or the codec cannot read: it is set aside beside the new, empty store and `Loaded.was_damaged`
-names it (jobs.md §18, OPEN-66). A full disk, a read-only file system or a store of a newer OpenBITS is not damage:
-StoreError, nothing is touched.
+A start reads the heads of the jobs alone; `job` reads one whole, from the newest commit.
+
+Damaged is what SQLite or the codec cannot read: the start that finds it, or the one after the run that found it, sets
+it aside beside the new, empty store and `Loaded.was_damaged` names it (jobs.md §18, OPEN-66). A full disk, a read-only
+file system or a store of a newer OpenBITS is not damage: StoreError, nothing is touched.
 """
 
 import contextlib
@@ -19,11 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from openbits.core.model import File, Job, JobId
+from openbits.failpoints import failpoint
 from openbits.store import codec, place, schema
 from openbits.store.changes import (
     AppendEvent,
     Change,
     ForgetJob,
+    Head,
     Loaded,
     SaveJob,
     StoreDamagedError,
@@ -60,7 +64,7 @@ class Store:
         self._path = path
         self._was_damaged: Path | None = None
         self._damage = ""
-        self._read_lock = threading.Lock()
+        self._events_lock = threading.Lock()
         self._first_seq = self._last_seq = 0
         try:
             self._open()
@@ -73,18 +77,19 @@ class Store:
         return self._first_seq
 
     def load(self) -> Loaded:
-        """Read the whole queue, once, before the first commit; what cannot be read is set aside.
+        """Read the heads of the whole queue, once, before the first commit; what cannot be read is set aside.
 
         Raises StoreError if the disk fails.
         """
         try:
-            jobs = self._read_jobs()
+            with self._read(self._jobs) as reading:
+                heads = _read_heads(reading)
             self.events_after(0, None, -1)  # only to find damage now rather than in the middle of a subscription
         except StoreDamagedError as damage:
             self.close()
             self._start_empty(damage)
-            jobs = []
-        return Loaded(jobs=jobs, last_seq=self._last_seq, was_damaged=self._was_damaged, damage=self._damage)
+            heads = []
+        return Loaded(heads=heads, last_seq=self._last_seq, was_damaged=self._was_damaged, damage=self._damage)
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Carry out all changes or none of them; they are on the disk when this returns.
@@ -92,19 +97,29 @@ class Store:
         Raises StoreError: no space, input/output error, or changes that do not fit what is stored.
         """
         first_seq, last_seq = self._first_seq, self._last_seq
-        with _told("write", self._path), self._transaction():
+        with self._noting_damage(), _told("write", self._path), self._transaction():
+            failpoint("store.begun")
             for change in coalesce(changes):
                 match change:
                     case ForgetJob(job_id):
                         self._writing.execute("DELETE FROM jobs WHERE job_id = ?", (str(job_id),))
                     case SaveJob(before=before, after=after):
                         self._save(before, after)
+                        failpoint("store.job-saved")
                     case AppendEvent(event):
                         last_seq = self._append(event, last_seq)
             if last_seq - first_seq >= KEPT_EVENTS + TRIM_EVENTS:
                 first_seq = last_seq - KEPT_EVENTS + 1
                 self._writing.execute("DELETE FROM events WHERE seq < ?", (first_seq,))
         self._first_seq, self._last_seq = first_seq, last_seq
+
+    def job(self, job_id: JobId) -> Job:
+        """The job with its files as the newest commit left it; one thread reads jobs.
+
+        Raises StoreError: it is not there, it is damaged, or the disk fails.
+        """
+        with self._read(self._jobs) as reading:
+            return _read_job(reading, job_id)
 
     def events_after(self, seq: int, owner_uid: int | None, limit: int) -> list[StoredEvent]:
         """The events after number `seq`, oldest first: of one owner's jobs or of all (None); -1 is no limit."""
@@ -124,17 +139,20 @@ class Store:
 
     def close(self) -> None:
         """Close the file; the writer is closed before."""
-        self._reading.close()
-        self._writing.close()
+        for connection in (self._jobs, self._events, self._writing):
+            connection.close()
 
     def _open(self) -> None:
         with _told("open", self._path), contextlib.ExitStack() as opened:
             place.make_private(self._path)
+            if noted := place.noted_damage(self._path):
+                raise StoreDamagedError(noted)
             self._writing = _connect(self._path, opened)
             _check_and_lift(self._writing, self._path)
-            self._reading = _connect(self._path, opened)
-            self._reading.execute("PRAGMA query_only = ON")
-            oldest, newest = self._reading.execute(
+            self._jobs, self._events = (_connect(self._path, opened) for _ in range(2))
+            for reading in (self._jobs, self._events):
+                reading.execute("PRAGMA query_only = ON")
+            oldest, newest = self._events.execute(
                 "SELECT (SELECT min(seq) FROM events), coalesce(max(seq), 0) FROM sqlite_sequence"
             ).fetchone()
             self._last_seq = newest
@@ -150,7 +168,8 @@ class Store:
     def _save(self, before: Job | None, after: Job) -> None:
         if before is None:
             job = self._writing.execute(
-                "INSERT INTO jobs (job_id, owner_uid, state, priority, document) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (job_id, owner_uid, state, priority, state_since, wakes, document) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 codec.job_to_row(after),
             ).lastrowid
         else:
@@ -160,7 +179,8 @@ class Store:
             (job,) = found
             if not codec.is_same_row(before, after):
                 self._writing.execute(
-                    "UPDATE jobs SET (job_id, owner_uid, state, priority, document) = (?, ?, ?, ?, ?) WHERE id = ?",
+                    "UPDATE jobs SET (job_id, owner_uid, state, priority, state_since, wakes, document) "
+                    "= (?, ?, ?, ?, ?, ?, ?) WHERE id = ?",
                     (*codec.job_to_row(after), job),
                 )
         self._save_files(job, before.files if before else (), after.files)
@@ -182,39 +202,39 @@ class Store:
         self._writing.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", codec.event_to_row(event))
         return event.seq
 
-    def _read_jobs(self) -> list[Job]:
-        files: dict[int, list[File]] = {}
-        with self._read() as reading:
-            for job, index, *row in reading.execute("SELECT * FROM files ORDER BY job, file_index"):
-                of_job = files.setdefault(job, [])
-                if index != len(of_job):
-                    raise ValueError(f"file {len(of_job)} of job {job} is missing")
-                of_job.append(codec.file_from_row(tuple(row)))
-            rows = reading.execute("SELECT id, job_id, document FROM jobs ORDER BY id")
-            jobs = [codec.job_from_document(job_id, text, files.pop(job, ())) for job, job_id, text in rows]
-            if files:
-                raise ValueError(f"there are files, but no job {min(files)}")
-        return jobs
-
     def _read_events(self, query: str, parameters: dict[str, object]) -> list[StoredEvent]:
-        with self._read() as reading:
+        with self._events_lock, self._read(self._events) as reading:
             return [codec.event_from_row(row) for row in reading.execute(query, parameters)]
 
     @contextlib.contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        """The reading connection; a row that the codec cannot read is damage like a page that SQLite cannot read."""
-        with _told("read", self._path), self._read_lock:
+    def _read(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        """A reading connection; a row that the codec cannot read is damage like a page that SQLite cannot read."""
+        with self._noting_damage(), _told("read", self._path):
+            connection.execute("BEGIN")  # all that is read together is of one commit
             try:
-                yield self._reading
+                yield connection
             except (ValueError, TypeError, AttributeError) as error:
                 raise _damaged("read", self._path, error) from error
+            finally:
+                connection.rollback()
+
+    @contextlib.contextmanager
+    def _noting_damage(self) -> Iterator[None]:
+        """What is found damaged now is set aside by the next start, which may not come across it by itself."""
+        try:
+            yield
+        except StoreDamagedError as damage:
+            place.note_damage(self._path, str(damage))
+            raise
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._writing.execute("BEGIN IMMEDIATE")
         try:
             yield
+            failpoint("store.committing")
             self._writing.execute("COMMIT")
+            failpoint("store.committed")
         except BaseException:
             if self._writing.in_transaction:  # SQLite has rolled back by itself when the disk is full
                 self._writing.execute("ROLLBACK")
@@ -230,12 +250,39 @@ def open_store(directory: Path) -> Store:
     return Store(directory / FILE_NAME)
 
 
+def _read_heads(reading: sqlite3.Connection) -> list[Head]:
+    rows = reading.execute("SELECT job_id, owner_uid, state, priority, state_since, wakes FROM jobs ORDER BY id")
+    heads = [codec.head_from_row(row) for row in rows]
+    (orphan,) = reading.execute("SELECT min(job) FROM files WHERE job NOT IN (SELECT id FROM jobs)").fetchone()
+    if orphan is not None:
+        raise ValueError(f"there are files, but no job {orphan}")
+    return heads
+
+
+def _read_job(reading: sqlite3.Connection, job_id: JobId) -> Job:
+    found = reading.execute("SELECT id, document FROM jobs WHERE job_id = ?", (str(job_id),)).fetchone()
+    if found is None:
+        raise StoreError(f"cannot read job {job_id}: it is not in the store; start the service again")
+    number, document = found
+    files: list[File] = []
+    for index, *row in reading.execute(
+        "SELECT file_index, transferred_bytes, is_transferred, is_published, document FROM files "
+        "WHERE job = ? ORDER BY file_index",
+        (number,),
+    ):
+        if index != len(files):
+            raise ValueError(f"file {len(files)} of job {job_id} is missing")
+        files.append(codec.file_from_row(tuple(row)))
+    return codec.job_from_document(str(job_id), document, files)
+
+
 def _connect(path: Path, opened: contextlib.ExitStack) -> sqlite3.Connection:
     """A connection in autocommit mode, for whichever thread holds it at the moment; `opened` will close it."""
     connection = sqlite3.connect(path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
     opened.callback(connection.close)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")  # the manager can write nowhere else
     connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
     return connection
 

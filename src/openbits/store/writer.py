@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+from openbits.failpoints import failpoint
 from openbits.store.changes import Change, StoreError
 
 
@@ -78,12 +79,14 @@ class Writer:
             else:
                 for submission in batch:
                     submission.done.set_result(None)
+                    failpoint("store.submission-answered")
 
     def _next_batch(self) -> list[_Submission]:
         """Everything that waits; empty when closed and drained."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._refusal)
             batch, self._waiting = self._waiting, []
+        failpoint("store.batch-taken")
         return batch
 
     def _fail(self, batch: list[_Submission], error: Exception) -> None:
