@@ -258,7 +258,7 @@ def _be_broker(control: socket.socket, uid: int | None, groups: Sequence[int], p
     _become(uid, groups)
     if place is not None:
         ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
-        landlock.restrict([place], landlock.READ_AND_CHANGE, is_network_allowed=False)
+        landlock.restrict((), [place], is_network_allowed=False)
         os.close(place)
     broker.run(control)
 

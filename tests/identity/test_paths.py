@@ -120,6 +120,7 @@ def test_an_existing_directory_may_not_be_the_destination(opener: Opener, refuse
     assert f"{tmp_path}/folder as uid {os.geteuid()}: it is a directory" in str(error)
 
 
+@pytest.mark.attack(6)
 def test_a_fifo_socket_or_device_may_not_be_the_destination(opener: Opener, refused: Refused, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -129,6 +130,7 @@ def test_a_fifo_socket_or_device_may_not_be_the_destination(opener: Opener, refu
             assert (error.errno, error.step) == (errno.EEXIST, "directory")
 
 
+@pytest.mark.attack(7)
 def test_a_magic_link_leads_nowhere_new(opener: Opener, refused: Refused, tmp_path: Path) -> None:
     """reliability.md §6 row 7: refused by openat2; without it resolved to the plain path, which is what counts."""
     with_magic = f"/proc/self/root{tmp_path}/file".encode()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import attacks
 
 from openbits.identity import paths
 from openbits.identity.filecalls import Opener
@@ -24,23 +25,26 @@ from openbits.identity.paths import Directory, Temporary
 
 pytestmark = pytest.mark.root
 
+Record = Callable[[str, object], None]
 RunAs = Callable[[int | None, Callable[[], Any]], Any]
 RunningAs = Callable[[int, Callable[[], None]], contextlib.AbstractContextManager[None]]
 
 VICTIM, ATTACKER = 61_001, 61_002
 NAME = b".BIT0123abcd.tmp"
-RACE_SECONDS = 2.0
+RACE_SECONDS, LONGEST_RACE_SECONDS = 0.5, 120.0
 RENAME_EXCHANGE = 2
-PROTECTED_SYMLINKS = Path("/proc/sys/fs/protected_symlinks")
+PROTECTED = [Path(f"/proc/sys/fs/protected_{name}") for name in ("symlinks", "hardlinks", "regular", "fifos")]
 
 
-@pytest.fixture(autouse=True)
-def _unprotected() -> Iterator[None]:
-    """Without the kernel's own brake on symlinks in sticky directories."""
-    before = PROTECTED_SYMLINKS.read_text(encoding="ascii")
-    PROTECTED_SYMLINKS.write_text("0", encoding="ascii")
+@pytest.fixture(autouse=True, params=["0", "1"], ids=["unprotected", "protected"])
+def _protection(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without and with the kernel's own brakes on links and special files in sticky directories."""
+    before = {path: path.read_text(encoding="ascii") for path in PROTECTED}
+    for path in PROTECTED:
+        path.write_text(request.param, encoding="ascii")
     yield
-    PROTECTED_SYMLINKS.write_text(before, encoding="ascii")
+    for path, value in before.items():
+        path.write_text(value, encoding="ascii")
 
 
 @pytest.fixture
@@ -107,13 +111,22 @@ def publish(directory: Directory, temporary: Temporary, opener: Opener) -> None:
     paths.publish(directory, temporary, b"file", opener, umask=0, modified_ns=0)
 
 
-def raced(acts: Callable[[Counter[str]], None]) -> Callable[[], Counter[str]]:
-    """Repeat the acts for RACE_SECONDS; how often each succeeded and each refusal came."""
+def raced(acts: Callable[[Counter[str]], None], *wanted: str) -> Callable[[], Counter[str]]:
+    """Repeat the acts until all the wanted has been seen, and for RACE_SECONDS, in the campaign ROUNDS times.
+
+    Returns how often each act succeeded and each refusal came.
+    """
+
+    def is_over(seen: Counter[str], spent_seconds: float) -> bool:
+        if spent_seconds > LONGEST_RACE_SECONDS:
+            return True
+        is_enough = sum(seen.values()) >= attacks.ROUNDS if attacks.ROUNDS else spent_seconds > RACE_SECONDS
+        return is_enough and all(seen[each] for each in wanted)
 
     def loop() -> Counter[str]:
         seen: Counter[str] = Counter()
-        deadline = time.monotonic() + RACE_SECONDS
-        while time.monotonic() < deadline:
+        began_at = time.monotonic()
+        while not is_over(seen, time.monotonic() - began_at):
             acts(seen)
         return seen
 
@@ -138,9 +151,16 @@ def until_done(seen: Counter[str], name: str, act: Callable[[], Any]) -> Any:
     return result
 
 
+@pytest.mark.attack(1)
 @pytest.mark.parametrize("inner", ["", "in"], ids=["the directory itself", "the directory above"])
 def test_no_file_is_created_published_or_removed_in_the_wrong_directory(
-    inner: str, hostile: Path, private: Path, opener: Opener, run_as: RunAs, running_as: RunningAs
+    inner: str,
+    hostile: Path,
+    private: Path,
+    opener: Opener,
+    run_as: RunAs,
+    running_as: RunningAs,
+    record_property: Record,
 ) -> None:
     place = hostile / "drop" / inner
     directory = fixed(place)
@@ -166,12 +186,12 @@ def test_no_file_is_created_published_or_removed_in_the_wrong_directory(
         os.chown(decoy, VICTIM, VICTIM)
         decoys[decoy] = decoy.stat().st_ino
     before = snapshot(private)
+    wanted = [f"{act}{end}" for act in ("create", "publish", "remove") for end in ("", " refused: moved")]
     with running_as(ATTACKER, exchange(hostile / "drop", hostile / "link")):
-        seen = run_as(VICTIM, raced(acts))
+        seen = run_as(VICTIM, raced(acts, *wanted))
+    record_property("tries", sum(seen.values()))
     assert snapshot(private) == before
-    for act in ("create", "publish", "remove"):
-        assert seen[act] > 0
-        assert seen[f"{act} refused: moved"] > 0
+    assert all(seen[each] for each in wanted), seen
     real = next(each for each in (hostile / "drop", hostile / "link") if not each.is_symlink()) / inner
     assert (real / "file").read_bytes() == b"transferred"
     assert list(real.glob("*.tmp")) == []
@@ -198,9 +218,16 @@ def test_the_same_attack_misleads_an_open_by_path(
         assert run_as(VICTIM, naive) > 0
 
 
+@pytest.mark.attack(2)
 @pytest.mark.parametrize("impostor", ["symlink", "fifo", "file"])
 def test_a_temporary_file_that_is_swapped_all_the_time_never_leads_to_another(
-    impostor: str, hostile: Path, private: Path, opener: Opener, run_as: RunAs, running_as: RunningAs
+    impostor: str,
+    hostile: Path,
+    private: Path,
+    opener: Opener,
+    run_as: RunAs,
+    running_as: RunningAs,
+    record_property: Record,
 ) -> None:
     """The attacker may rename the victim's files there: what is reopened, changed and removed is the victim's own."""
     place = hostile / "drop"
@@ -225,8 +252,9 @@ def test_a_temporary_file_that_is_swapped_all_the_time_never_leads_to_another(
 
     before = snapshot(private)
     with running_as(ATTACKER, exchange(place / os.fsdecode(NAME), swapped)):
-        seen = run_as(VICTIM, raced(acts))
+        seen = run_as(VICTIM, raced(acts, "reopen", "reopen refused: changed"))
         run_as(VICTIM, lambda: until_done(Counter(), "publish", lambda: publish(directory, temporary, opener)))
+    record_property("tries", sum(seen.values()))
     assert seen["reopen"] > 0
     assert seen["reopen refused: changed"] > 0
     assert snapshot(private) == before
@@ -236,6 +264,7 @@ def test_a_temporary_file_that_is_swapped_all_the_time_never_leads_to_another(
     assert (unchanged.st_mode, unchanged.st_mtime_ns) == (foreign.st_mode, foreign.st_mtime_ns)
 
 
+@pytest.mark.attack(2)
 def test_the_inode_of_a_removed_temporary_given_to_another_file_does_not_fool(
     hostile: Path, opener: Opener, run_as: RunAs
 ) -> None:

@@ -74,6 +74,7 @@ def test_publishing_replaces_an_existing_file(
     assert (place / "file").read_bytes() == b"transferred"
 
 
+@pytest.mark.attack(3)
 def test_publishing_replaces_a_symlink_itself(
     directory: Directory, place: Path, temporary: Temporary, publish: Publish
 ) -> None:
@@ -116,6 +117,7 @@ def test_what_was_lost_is_not_published(
     assert (place / "file").read_bytes() == b"of somebody else"
 
 
+@pytest.mark.attack(2)
 def test_a_file_that_takes_the_name_of_the_temporary_at_the_last_moment_is_not_published(
     directory: Directory,
     place: Path,

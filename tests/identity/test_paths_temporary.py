@@ -84,6 +84,7 @@ IMPOSTORS = [_symlink, _other_file, _hard_link_of_another, _fifo, _folder]
 
 @pytest.mark.parametrize("plant", IMPOSTORS)
 @pytest.mark.parametrize("act", ["reopen", "publish", "remove"])
+@pytest.mark.attack(2)
 def test_an_impostor_is_recognised_and_nothing_foreign_is_touched(
     act: str,
     plant: Callable[[Path, Path], None],
@@ -106,6 +107,7 @@ def test_an_impostor_is_recognised_and_nothing_foreign_is_touched(
 
 
 @pytest.mark.parametrize("act", ["reopen", "publish"])
+@pytest.mark.attack(2)
 def test_a_second_name_of_the_temporary_file_is_not_accepted(
     act: str, directory: Directory, place: Path, temporary: Temporary, taken: Path, acts: Acts, refused: Refused
 ) -> None:
@@ -135,6 +137,7 @@ def test_device_inode_birth_and_owner_must_all_agree(
 
 @pytest.mark.parametrize("plant", [_symlink, _other_file, _hard_link_of_another, _fifo])
 @pytest.mark.parametrize("act", ["reopen", "publish"])
+@pytest.mark.attack(2)
 def test_an_impostor_that_appears_between_check_and_open_is_recognised_too(
     act: str,
     plant: Callable[[Path, Path], None],

@@ -9,13 +9,16 @@ What a request can make it do is bounded by `paths` and by the form of its field
 form, so that no request reaches another file but by publishing over it.
 """
 
+import os
 import re
 import socket
+import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from openbits import channel
 from openbits.channel import ChannelClosedError, Message
+from openbits.failpoints import failpoint
 from openbits.identity import paths
 from openbits.identity.filecalls import Opener, choose_opener
 from openbits.identity.path_errors import NAME_BYTES, PATH_BYTES, PathError
@@ -24,9 +27,14 @@ from openbits.identity.paths import Directory, Temporary
 _TEMPORARY_NAME = re.compile(r"\.BIT[0-9a-f]{8}\.tmp")
 """OPEN-32."""
 
+COPY_BYTES = 1 << 24
+"""Most bytes of one copy: a fraction of a second, since nothing else is answered meanwhile."""
+
 _INTEGERS = range(2**64)
 _TIMES_NS = range(-(2**63), 2**63)
 _UMASKS = range(0o1000)
+_OFFSETS = range(2**62)
+_LENGTHS = range(COPY_BYTES + 1)
 
 Answer = tuple[Message, list[int]]
 """Fields of the answer and the descriptor to pass, if any."""
@@ -41,13 +49,18 @@ def run(control: socket.socket) -> None:
     opener = choose_opener()
     while True:
         try:
-            request, surplus = channel.receive(control)
-            channel.close_all(surplus)
-            message, descriptors = answer(request, opener)
+            request, received = channel.receive(control)
+            failpoint("broker.asked")
+            try:
+                message, descriptors = answer({**request, "received": received}, opener)
+            finally:
+                channel.close_all(received)
+            failpoint("broker.done")
         except (ChannelClosedError, MalformedRequestError):
             return
         try:
             channel.send(control, message, descriptors)
+            failpoint("broker.answered")
         except ChannelClosedError:
             return
         finally:
@@ -55,7 +68,7 @@ def run(control: socket.socket) -> None:
 
 
 def answer(request: Message, opener: Opener) -> Answer:
-    """The answer to one request. Raises MalformedRequestError."""
+    """The answer to one request, whose descriptors are its field `received`. Raises MalformedRequestError."""
     number = request.get("id")
     operation = _OPERATIONS.get(_text(request, "op"))
     if not isinstance(number, int | str) or operation is None:
@@ -98,6 +111,22 @@ def _reopen(request: Message, opener: Opener) -> Answer:
     return {"size_bytes": size_bytes}, [descriptor]
 
 
+def _read(request: Message, opener: Opener) -> Answer:
+    return {}, [paths.read(_directory(request), _temporary(request), opener)]
+
+
+def _copy(request: Message, opener: Opener) -> Answer:
+    paths.copy(
+        _directory(request),
+        _temporary(request),
+        _source(request),
+        opener,
+        offset=_integer(request, "offset", _OFFSETS),
+        length=_integer(request, "length", _LENGTHS),
+    )
+    return {}, []
+
+
 def _publish(request: Message, opener: Opener) -> Answer:
     modified_ns = None if request.get("modified_ns") is None else _integer(request, "modified_ns", _TIMES_NS)
     paths.publish(
@@ -120,6 +149,8 @@ _OPERATIONS: Mapping[str, Callable[[Message, Opener], Answer]] = {
     "resolve": _resolve,
     "create": _create,
     "reopen": _reopen,
+    "read": _read,
+    "copy": _copy,
     "publish": _publish,
     "remove": _remove,
 }
@@ -159,6 +190,13 @@ def _name(request: Message) -> bytes:
     if name in {b"", b".", b".."} or b"/" in name or b"\0" in name or len(name) > NAME_BYTES:
         raise MalformedRequestError("a final name is one component of a path")
     return name
+
+
+def _source(request: Message) -> int:
+    received: list[int] = request["received"]
+    if len(received) != 1 or not stat.S_ISREG(os.fstat(received[0]).st_mode):
+        raise MalformedRequestError("a copy comes with the descriptor of one regular file")
+    return received[0]
 
 
 def _object(fields: Message, key: str) -> Message:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from openbits.channel import Message
-from openbits.identity import landlock
+from openbits.identity import landlock, seccomp
 
 KEPT_VARIABLES = {"PATH", "LANG", "TZ"}
 MOUNT_POINT = "/mnt"
@@ -57,14 +57,24 @@ def become(order: Message, control: socket.socket, entry: int | None, parent: in
     end_with(parent)  # the change of uid would have cleared it
     _call("prctl", _DUMPABLE, 0, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if landlock.abi() and order["program"] == "worker":
-        read_only = [(name, None) for pattern in NETWORK_WORKER_READS for name in Path("/").glob(pattern)]
-        landlock.restrict(_opened(read_only), landlock.READ, is_network_allowed=True)
-    elif landlock.abi() and directories is not None:
-        admitted = [(Path(item["path"]), (item["dev"], item["ino"])) for item in directories]
-        landlock.restrict(_opened(admitted), landlock.READ_AND_CHANGE, is_network_allowed=False)
+    _confine(order, directories)
     identity = {"uid": uid, "gid": os.getgid(), "groups": os.getgroups()}
     return {"hello": order["program"], "pid": os.getpid(), **identity, "landlock": landlock.abi()}
+
+
+def _confine(order: Message, directories: list[Message] | None) -> None:
+    """What this program never needs goes: files, network, programs."""
+    if landlock.abi() and order["program"] == "worker":
+        read_only = [(name, None) for pattern in NETWORK_WORKER_READS for name in Path("/").glob(pattern)]
+        landlock.restrict(_opened(read_only), (), is_network_allowed=True)
+    elif landlock.abi() and order["program"] == "manager":
+        root, store = [(Path("/"), None)], [(Path(order["store"]), None)]
+        landlock.restrict(_opened(root), _opened(store), is_network_allowed=False)
+    elif landlock.abi() and directories is not None:
+        admitted = [(Path(item["path"]), (item["dev"], item["ino"])) for item in directories]
+        landlock.restrict((), _opened(admitted), is_network_allowed=False)
+    if order["program"] != "worker":
+        seccomp.refuse_network_and_programs()
 
 
 def keep_only(descriptor: int) -> None:

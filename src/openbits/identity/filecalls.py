@@ -99,6 +99,31 @@ def choose_opener() -> Opener:
     return openat2
 
 
+_PIECE_BYTES = 1 << 20
+_NO_COPY_HERE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
+"""How a kernel, a file system or a seccomp filter says that it knows no copy_file_range."""
+
+
+def copy_range(source: int, target: int, offset: int, length: int) -> int:
+    """Copy bytes to the same place of another file, without a copy in memory where the kernel can; raises OSError.
+
+    Returns how many were copied: fewer than `length` only if the source ends there.
+    """
+    done = 0
+    while done < length:
+        at, wanted = offset + done, length - done
+        try:
+            step = os.copy_file_range(source, target, wanted, at, at)
+        except OSError as error:
+            if error.errno not in _NO_COPY_HERE:
+                raise
+            step = os.pwrite(target, os.pread(source, min(wanted, _PIECE_BYTES), at), at)
+        if step == 0:
+            break
+        done += step
+    return done
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What statx says of a file. `birth_ns`: nanoseconds since the epoch, 0 if the file system has no such time."""

@@ -1,7 +1,8 @@
 """How a file operation fails, in words: identity, object, what refuses, next step.
 
-Used by `paths` alone. The step words are those of docs/processes.md: a step that is an act (`create`, `reopen`,
-`publish`, `remove`), or why a directory (`directory`, `volume`, `moved`) or temporary file (`changed`) cannot be used.
+Used by `paths` alone. The step words are those of docs/processes.md: a step that is an act (`create`, `reopen`, `read`,
+`copy`, `publish`, `remove`), or why a directory (`directory`, `volume`, `moved`) or temporary file (`changed`) cannot
+be used.
 Accounts are shown by number: a broker must not ask the name service, which may lie in the network.
 """
 
@@ -21,7 +22,7 @@ NAME_BYTES = 255
 
 _SHOWN_CHARACTERS = 400
 
-_ACTS = {"create", "reopen", "publish", "remove"}
+_ACTS = {"create", "reopen", "read", "copy", "publish", "remove"}
 
 _REASONS = {
     errno.EACCES: "permission denied; this uid needs write and search permission on the directory",

@@ -23,8 +23,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from openbits.failpoints import failpoint
 from openbits.identity import acl
-from openbits.identity.filecalls import Opener, Status, statx
+from openbits.identity.filecalls import Opener, Status, copy_range, statx
 from openbits.identity.path_errors import (
     NAME_BYTES,
     PATH_BYTES,
@@ -92,7 +93,8 @@ def resolve(path: bytes, opener: Opener) -> tuple[Directory, bytes]:
 def create(directory: Directory, name: bytes, opener: Opener) -> tuple[Temporary, int]:
     """Make the temporary file `name`, mode 0600, and open it write-only (P3).
 
-    Raises PathError; EEXIST with step `create` if the name is taken: it is never reused.
+    Raises PathError, and there is no such file of ours; EEXIST with step `create` if the name is taken: it is never
+    reused.
     """
     subject = os.path.join(directory.path, name)
     flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
@@ -103,12 +105,16 @@ def create(directory: Directory, name: bytes, opener: Opener) -> tuple[Temporary
             if error.errno == errno.EACCES:
                 raise may_not_create("create", directory.path, os.fstat(dir_fd)) from error
             raise
+        failpoint("temporary.created")
         try:
             found = statx(file_fd)
-            _check_owner(found, dir_fd, name, subject)
+            _check_owner(found, subject)
             os.fchmod(file_fd, _TEMPORARY_MODE)  # a default ACL may have given the owner less
+            failpoint("temporary.checked")
         except BaseException:
             os.close(file_fd)
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=dir_fd)
             raise
     return Temporary(name=name, dev=found.dev, ino=found.ino, birth_ns=found.birth_ns, uid=found.uid), file_fd
 
@@ -119,6 +125,44 @@ def reopen(directory: Directory, temporary: Temporary, opener: Opener) -> tuple[
     with _opened(directory, opener) as dir_fd, failing("reopen", subject):
         file_fd, size_bytes = _open_temporary(dir_fd, temporary, subject, opener)
         return size_bytes, file_fd
+
+
+def read(directory: Directory, temporary: Temporary, opener: Opener) -> int:
+    """Read-only descriptor of a temporary file that is still the recorded one (P4), whoever made it.
+
+    Whether this identity may read it, the kernel decides.
+    """
+    subject = os.path.join(directory.path, temporary.name)
+    with _opened(directory, opener) as dir_fd, failing("read", subject):
+        path_fd = opener(temporary.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
+        try:
+            found = statx(path_fd)
+            _check_recorded(found, temporary, subject)
+            return os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as error:
+            mode = stat.S_IMODE(found.mode)
+            raise failure(errno.EACCES, "read", subject, f"uid {found.uid} made it with mode {mode:04o}") from error
+        finally:
+            os.close(path_fd)
+
+
+def copy(
+    directory: Directory, temporary: Temporary, source_fd: int, opener: Opener, *, offset: int, length: int
+) -> None:
+    """Copy bytes of another identity's file to the same place of our temporary file; they are durable on return.
+
+    Raises PathError; ENODATA with step `copy` if the source is shorter.
+    """
+    subject = os.path.join(directory.path, temporary.name)
+    with _opened(directory, opener) as dir_fd, failing("copy", subject):
+        file_fd, _ = _open_temporary(dir_fd, temporary, subject, opener)
+        try:
+            if copy_range(source_fd, file_fd, offset, length) < length:
+                raise failure(errno.ENODATA, "copy", subject, "somebody cut the file that it is made from")
+            os.fdatasync(file_fd)
+            failpoint("copy.synced")
+        finally:
+            os.close(file_fd)
 
 
 def publish(
@@ -134,21 +178,25 @@ def publish(
     with _opened(directory, opener) as dir_fd, failing("publish", final_path):
         if _find(dir_fd, temporary.name) is None:
             published = _find(dir_fd, name)
-            if published is None or not _is_same(published, temporary):
+            if published is None or not _is_ours(published, temporary):
                 raise failure(errno.ENOENT, "publish", temporary_path, "it is gone; the file must be fetched again")
         else:
             file_fd, _ = _open_temporary(dir_fd, temporary, temporary_path, opener)
             try:
                 _set_mode(file_fd, dir_fd, umask)
+                failpoint("publish.mode-set")
                 if modified_ns is not None:
                     os.utime(file_fd, ns=(os.fstat(file_fd).st_atime_ns, modified_ns))
                 os.fsync(file_fd)
+                failpoint("publish.synced")
                 _check_ours(statx(dir_fd, temporary.name), temporary, temporary_path)
                 _check_replaceable(_find(dir_fd, name), final_path, "publish")  # Landlock would call it denied
                 os.rename(temporary.name, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+                failpoint("publish.renamed")
             finally:
                 os.close(file_fd)
         _sync_directory(dir_fd)
+        failpoint("publish.directory-synced")
 
 
 def remove(directory: Directory, temporary: Temporary, opener: Opener) -> None:
@@ -161,10 +209,11 @@ def remove(directory: Directory, temporary: Temporary, opener: Opener) -> None:
     with _opened(directory, opener) as dir_fd, failing("remove", subject):
         found = _find(dir_fd, temporary.name)
         if found is not None:
-            if not (_is_same(found, temporary) if temporary.ino else _is_just_created(found)):
+            if not (_is_ours(found, temporary) if temporary.ino else _is_just_created(found)):
                 raise changed(subject, "another file has its name")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary.name, dir_fd=dir_fd)
+                failpoint("temporary.unlinked")
         _sync_directory(dir_fd)
 
 
@@ -271,13 +320,18 @@ def _open_temporary(dir_fd: int, temporary: Temporary, subject: bytes, opener: O
         os.close(path_fd)
 
 
-def _is_same(found: Status, temporary: Temporary) -> bool:
-    """P4, and that it belongs to this identity. Device and inode alone would not do: inodes are given out again."""
+def _is_recorded(found: Status, temporary: Temporary) -> bool:
+    """P4. Device and inode alone would not do: inodes are given out again."""
     return (
         stat.S_ISREG(found.mode)
         and (found.dev, found.ino, found.birth_ns) == (temporary.dev, temporary.ino, temporary.birth_ns)
-        and found.uid == temporary.uid == os.geteuid()
+        and found.uid == temporary.uid
     )
+
+
+def _is_ours(found: Status, temporary: Temporary) -> bool:
+    """P4, and that it belongs to this identity."""
+    return _is_recorded(found, temporary) and found.uid == os.geteuid()
 
 
 def _is_just_created(found: Status) -> bool:
@@ -285,16 +339,21 @@ def _is_just_created(found: Status) -> bool:
 
 
 def _check_ours(found: Status, temporary: Temporary, subject: bytes) -> None:
-    if not _is_same(found, temporary):
+    if not _is_ours(found, temporary):
+        raise changed(subject, "another file has its name")
+    _check_recorded(found, temporary, subject)
+
+
+def _check_recorded(found: Status, temporary: Temporary, subject: bytes) -> None:
+    if not _is_recorded(found, temporary):
         raise changed(subject, "another file has its name")
     if found.links != 1:
         raise changed(subject, f"it has {found.links} names (hard links)")
 
 
-def _check_owner(made: Status, dir_fd: int, name: bytes, subject: bytes) -> None:
-    """A network or FAT file system may give a new file to another uid, whose file it then is: not left behind."""
+def _check_owner(made: Status, subject: bytes) -> None:
+    """A network or FAT file system may give a new file to another uid, whose file it then is."""
     if made.uid != os.geteuid():
-        os.unlink(name, dir_fd=dir_fd)
         reason = f"the file system gives it to uid {made.uid}; choose a directory on another one"
         raise failure(errno.EPERM, "create", subject, reason)
 

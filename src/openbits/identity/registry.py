@@ -4,12 +4,11 @@ Nothing else vouches for an identity, and nothing the manager says changes an en
 """
 
 import ctypes
-import os
-import signal
+import errno
+import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,13 +55,21 @@ class Registry:
         self._own_uid = own_uid
         self.entries: dict[str, Entry] = {}
 
-    def add_connection(self, connection: socket.socket) -> tuple[str, Entry]:
-        """Judge and record a new connection. Raises RefusedError for the 65th of a uid, OSError."""
+    def add_connection(self, connection: socket.socket) -> tuple[str, Entry, list[int]]:
+        """Judge and record a new connection; the list has the peer's pidfd, or nothing where the kernel does not tell.
+
+        Raises RefusedError for the 65th of a uid, OSError, also for a peer that has gone already.
+        """
         pid, uid, gid = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         self._count(uid, MAX_CONNECTIONS, is_token=False)
         record = {"uid": uid, "gid": gid, "groups": _groups(connection), "name": ""}
-        record["is_foreign_userns"] = _is_foreign(connection, pid)
-        return self._add(connection, Entry(record, (connection,)))
+        process = _peer(connection)
+        try:
+            record["is_foreign_userns"] = any(_is_foreign(each, pid) for each in process)
+        except OSError:
+            channel.close_all(process)
+            raise
+        return *self._add(connection, Entry(record, (connection,))), process
 
     def add_token(self, record: Message, level: int, *helper: socket.socket) -> tuple[str, Entry, socket.socket]:
         """A new token of the identity of a record, at a level not above its own, and its client end."""
@@ -129,14 +136,26 @@ def _groups(connection: socket.socket) -> list[int]:
     return list(found)[: size.value // 4]
 
 
-def _is_foreign(connection: socket.socket, pid: int) -> bool:
-    """True if the peer is provably in another user namespace; one that is gone, or not ours to look at, is not."""
-    with suppress(OSError):  # gone, or a kernel before 6.5
-        (peer,) = struct.unpack("=i", connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))
-        try:
-            is_same = Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user")
-            signal.pidfd_send_signal(peer, 0)  # still there, so the pid was not another's meanwhile
-            return not is_same
-        finally:
-            os.close(peer)
-    return False
+def _peer(connection: socket.socket) -> list[int]:
+    try:
+        return list(struct.unpack("=i", connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4)))
+    except OSError as error:
+        if error.errno == errno.ENOPROTOOPT:  # a kernel before 6.5
+            return []
+        raise
+
+
+def _is_foreign(process: int, pid: int) -> bool:
+    """True if the peer is provably in another user namespace; one that is not ours to look at is not.
+
+    Raises OSError for one that is gone: nobody knows where those are to whom it left the connection.
+    """
+    try:
+        is_same = Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user")
+    except PermissionError:
+        return False
+    end = select.poll()
+    end.register(process, select.POLLIN)
+    if end.poll(0):  # perhaps the pid was another's meanwhile
+        raise ProcessLookupError(errno.ESRCH, "the peer is gone")
+    return not is_same

@@ -26,6 +26,7 @@ from typing import ClassVar, NoReturn
 
 from openbits import channel
 from openbits.channel import ChannelClosedError, Message
+from openbits.failpoints import failpoint
 from openbits.identity import drop, landlock, statedir, zygote
 from openbits.identity.registry import RefusedError, Registry
 
@@ -38,6 +39,8 @@ STUCK_SECONDS = 30.0
 """A manager that has read nothing for so long counts as dead."""
 FAREWELL_SECONDS, LAST_WORDS_SECONDS = zygote.FAREWELL_SECONDS + 2, 0.5
 """How long the children may take to end when the service stops, and when the generation broke."""
+BEAT_SECONDS = 30.0
+"""How often systemd hears at least that this process is not stuck."""
 MAX_LOGONS = 8
 LOGON_COMMAND: Sequence[str] = (sys.executable, "-I", "-m", "openbits.identity.logon")
 LOGON_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -95,7 +98,7 @@ class Spawner:
             "event": "configured",
             "mode": "user" if self._uid else "machine",
             "uid": self._uid,
-            "store_dir": self._state.store,
+            "store_dir": self._state.manager["store"],
             "config_dir": options.config_dir,
             "socket": str(self._path),
         }
@@ -127,8 +130,9 @@ class Spawner:
         try:
             self._start_manager()
             while True:  # one event a time: its handler may close what others of the same moment are about
-                for descriptor, _ in self._poll.poll(maxevents=1):
+                for descriptor, _ in self._poll.poll(BEAT_SECONDS, maxevents=1):
                     self._watched[descriptor][1]()
+                _notify("WATCHDOG=1")
         except SystemExit:
             patience_seconds = FAREWELL_SECONDS
             raise
@@ -168,12 +172,17 @@ class Spawner:
             time.sleep(0.1)
             return
         try:
-            cookie, entry = self._registry.add_connection(connection)
+            cookie, entry, process = self._registry.add_connection(connection)
         except (OSError, RefusedError):
             connection.close()
             return
         self._watch(connection, partial(self._lost, cookie, "disconnected"))
-        self._tell({"event": "connected", "cookie": cookie, "record": entry.record}, [connection.fileno()])
+        failpoint("spawner.accepted")
+        try:
+            told = {"event": "connected", "cookie": cookie, "record": entry.record}
+            self._tell(told, [connection.fileno(), *process])
+        finally:
+            channel.close_all(process)
 
     def _lost(self, cookie: str, event: str) -> None:
         """The far end of a connection or token is gone, or the logon helper behind a token."""
@@ -234,6 +243,7 @@ class Spawner:
         if not self._is_ready:
             self._watch(self._listener.dup(), self._accept, select.EPOLLIN)
         self._is_ready = self._has_served = True
+        _notify("READY=1")
 
     def _start(self, request: Message, _: list[int]) -> Answer:
         program, uid = request["program"], _uid(request)
@@ -248,6 +258,7 @@ class Spawner:
             with theirs:
                 passed = [theirs.fileno(), *(confinement if order["is_confined"] else ())]
                 channel.send(self._zygote, {"program": program, "uid": uid, **order}, passed)
+            failpoint("spawner.child-ordered")
             return {}, [ours.detach()]
         finally:
             channel.close_all(confinement)
@@ -298,7 +309,14 @@ class Spawner:
             raise
         for end in entry.ends:
             self._watch(end, partial(self._lost, cookie, "token-ended"))
+        failpoint("spawner.token-made")
         return {"cookie": cookie, "record": entry.record}, [theirs.detach()]
+
+    def _end_token(self, request: Message, _: list[int]) -> None:
+        """The session of its maker is over; a token that has ended already is no error."""
+        entry = self._registry.entries.get(request["cookie"])
+        if entry is not None and entry.is_token:
+            self._lost(request["cookie"], "token-ended")
 
     def _admit(self, request: Message, _: list[int]) -> Answer:
         uid, voucher = _uid(request), self._registry.find(request.get("by")).record
@@ -326,6 +344,7 @@ class Spawner:
         "start": _start,
         "token": _token,
         "logon": _logon,
+        "end-token": _end_token,
         "admit": _admit,
         "dismiss": _dismiss,
         "finish": _finish,
@@ -356,6 +375,13 @@ def _end_zygote(process: int, patience_seconds: float) -> None:
             signal.pidfd_send_signal(process, signal.SIGKILL)
         end.poll()
     os.close(process)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it has started us and wants to know (sd_notify(3))."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
+            notice.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def _log(text: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from openbits.channel import Message
+from openbits.failpoints import failpoint
 from openbits.identity.drop import MOUNT_POINT
 
 MAX_DIRECTORIES = 4096
@@ -65,22 +66,25 @@ class AdmittedOwners:
             json.dump(known + new, file)
             file.flush()
             os.fsync(temporary)
+        failpoint("admitted.synced")
         os.rename("new", f"{uid}.json", src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        failpoint("admitted.renamed")
         os.fsync(self._folder)
+        failpoint("admitted.written")
 
     def erase(self, uid: int) -> None:
         """Forget an owner; one who is not admitted is not an error."""
         with suppress(FileNotFoundError):
             os.unlink(f"{uid}.json", dir_fd=self._folder)
+            failpoint("admitted.erased")
             os.fsync(self._folder)
 
 
 class State(NamedTuple):
-    """The checked state directory: lock, admitted owners, the store as the manager sees it, how that is started."""
+    """The checked state directory: lock, admitted owners, how the manager is started and where it sees the store."""
 
     lock: int
     admitted: AdmittedOwners
-    store: str
     manager: Message
 
 
@@ -108,11 +112,12 @@ def prepare(place: Path, at: Path) -> State:
     status = store.lstat()
     if not stat.S_ISDIR(status.st_mode) or uid not in {0, status.st_uid}:
         raise StartError(f"{store} is not a folder of uid {uid}; check who made it, then move it away")
-    manager: Message = {"program": "manager", "uid": status.st_uid, "gid": status.st_gid, "groups": []}
+    identity = {"uid": status.st_uid, "gid": status.st_gid, "groups": []}
+    manager: Message = {"program": "manager", **identity, "store": str(store)}
     if uid == 0 and not _is_passable(place, status.st_uid, status.st_gid):
-        manager["private_mount"] = str(store)
+        manager |= {"private_mount": str(store), "store": MOUNT_POINT}
     owners = AdmittedOwners(os.open(admitted, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
-    return State(lock, owners, MOUNT_POINT if "private_mount" in manager else str(store), manager)
+    return State(lock, owners, manager)
 
 
 def listen(path: Path) -> socket.socket:

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from openbits import channel
 from openbits.channel import Message
+from openbits.failpoints import failpoint
 from openbits.identity import drop
 
 PROGRAMS: Mapping[str, str] = MappingProxyType(
@@ -95,11 +96,13 @@ def _serve(orders: socket.socket, programs: Mapping[str, str], spawner: int) -> 
 def _obey(orders: socket.socket, modules: Mapping[str, ModuleType]) -> tuple[int, str]:
     """Carry out one order: pidfd of the child and what to say of it. Raises ChannelClosedError, OSError."""
     order, descriptors = channel.receive(orders)
+    failpoint("zygote.ordered")
     zygote = os.getpid()
     try:
         pid = os.fork()
         if pid == 0:
             _run(_child, order, descriptors, modules[order["program"]], zygote)
+        failpoint("zygote.forked")
         return os.pidfd_open(pid), f"{order['program']}_ended uid={order['uid']} pid={pid}"
     finally:
         channel.close_all(descriptors)
@@ -109,6 +112,7 @@ def _child(order: Message, descriptors: list[int], module: ModuleType, zygote: i
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     control = socket.socket(fileno=descriptors[0])
+    failpoint("child.forked")
     try:
         hello = drop.become(order, control, descriptors[1] if len(descriptors) > 1 else None, zygote)
     except Exception as error:  # noqa: BLE001  # whatever it was, this process must not go on
@@ -117,7 +121,9 @@ def _child(order: Message, descriptors: list[int], module: ModuleType, zygote: i
         sys.stderr.write(f"zygote: refused {text}\n")
         channel.send(control, {"hello": None, "refused": reason, "text": text})
         return
+    failpoint("child.dropped")
     channel.send(control, hello)
+    failpoint("child.greeted")
     module.run(control)
 
 

@@ -65,7 +65,8 @@ class Manager:
 
     def connected(self) -> tuple[str, Message, socket.socket]:
         """The next connection: cookie, record, the connection itself."""
-        message, (descriptor,) = self.event("connected")
+        message, (descriptor, *process) = self.event("connected")
+        channel.close_all(process)
         return message["cookie"], message["record"], self.own(descriptor)
 
     def start(self, program: str, uid: int, by: str | None = None) -> "Child":
@@ -117,6 +118,8 @@ class Service:
     """The path of its socket."""
     errors: Path
     managers: list[Manager] = field(default_factory=list)
+    peers: list[tuple[int, socket.socket]] = field(default_factory=list)
+    """Processes that made connections, and what keeps them."""
 
     def connect(self) -> socket.socket:
         """A connection of this process, as soon as the service listens; it is accepted when the manager is ready."""
@@ -134,7 +137,7 @@ class Service:
                 return client
 
     def connect_as(self, uid: int, gid: int | None = None, groups: Sequence[int] = ()) -> socket.socket:
-        """A connection made by a process of that identity, which is gone when this returns."""
+        """A connection made by a process of that identity, which stays until the service is stopped."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -142,14 +145,16 @@ class Service:
                 os.setgroups(list(groups))
                 os.setresgid(*[uid if gid is None else gid] * 3)
                 os.setresuid(uid, uid, uid)
+                os.closerange(3, theirs.fileno())  # connections that were made before, too
+                os.closerange(theirs.fileno() + 1, 4096)
                 with self.connect() as client:
                     socket.send_fds(theirs, [b"x"], [client.fileno()])
+                theirs.recv(1)
             finally:
                 os._exit(0)
-        os.waitpid(pid, 0)
         theirs.close()
-        with ours:
-            _, (descriptor,), _, _ = socket.recv_fds(ours, 1, 1)
+        self.peers.append((pid, ours))
+        _, (descriptor,), _, _ = socket.recv_fds(ours, 1, 1)
         client = socket.socket(fileno=descriptor)
         client.settimeout(DEADLINE_SECONDS)
         return client
@@ -176,6 +181,11 @@ class Service:
             self.process.send_signal(signal.SIGTERM)
         for manager in self.managers:
             manager.close()
+        for pid, end in self.peers:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            end.close()
+        self.peers.clear()
         return self.process.wait(DEADLINE_SECONDS)
 
 

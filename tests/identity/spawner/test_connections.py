@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +45,20 @@ def test_record_is_what_the_kernel_says(start_service: Callable[..., Service]) -
         assert cookie == str(int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder))
         client.sendall(b"hello")
         assert connection.recv(5) == b"hello"  # nobody else has read from it
+
+
+def test_the_process_at_the_other_end_comes_with_the_connection(start_service: Callable[..., Service]) -> None:
+    """As a pidfd: its number would be another's when it has ended."""
+    service = start_service()
+    manager = service.manager()
+    line = [sys.executable, "-I", "-c", CONNECT_AND_STAY, str(service.at)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as peer:
+        _, (connection, process) = manager.event("connected")
+        manager.own(connection)
+        assert f"Pid:\t{peer.pid}\n" in Path(f"/proc/self/fdinfo/{process}").read_text()
+        peer.communicate()
+        assert select.select([process], [], [], 10)[0], "it tells the end of the process"
+    os.close(process)
 
 
 def test_record_has_all_of_300_groups(start_service: Callable[..., Service]) -> None:

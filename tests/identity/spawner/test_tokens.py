@@ -129,6 +129,22 @@ class TestLogon:
         os.kill(helper, 9)
         assert manager.event("token-ended")[0]["cookie"] == answer["cookie"]
 
+    def test_the_manager_ends_a_token_for_everybody(
+        self, start_service: Callable[..., Service], eventually: Callable[..., object]
+    ) -> None:
+        service = start_service()
+        manager = service.manager()
+        answer, descriptors = log_on(manager, "40005", "good")
+        held = manager.own(*descriptors)
+        for cookie in (answer["cookie"], answer["cookie"], manager.cookie, "4711"):  # gone, a connection, unknown
+            channel.send(manager.control, {"op": "end-token", "id": 0, "cookie": cookie})
+        assert manager.event("token-ended")[0]["cookie"] == answer["cookie"]
+        assert held.recv(1) == b"", "whoever holds a copy sees the end"
+        refused, _ = manager.ask("start", program="broker", uid=40_005, by=answer["cookie"])
+        assert refused["refused"] == "unknown-cookie"
+        assert manager.ask("token", by=manager.cookie, level=IMPERSONATE)[0]["ok"], "the connection has not ended"
+        eventually(lambda: not helpers_of(service))
+
     @pytest.mark.parametrize(("password", "result"), [("wrong", AUTH_ERR), ("die", None), ("hang", None)])
     def test_refusal_carries_the_result_of_pam_if_there_is_one(
         self,
