@@ -39,6 +39,8 @@ class WorkerProcess:
             [*prefix, sys.executable, "-W", "error", "-c", PROGRAM, str(theirs.fileno())], pass_fds=[theirs.fileno()]
         )
         theirs.close()
+        self.proxy = {"usage": "preconfig", "list": "", "bypass": ""}
+        """What the next transfers are told of proxies."""
         self._news: dict[str, list[Message]] = {}
         self._keys = 0
         self.configure({**PATIENT, **(limits or {})}, ca)
@@ -65,6 +67,7 @@ class WorkerProcess:
                     "offset": offset,
                     "validators": {"size_bytes": None, "etag": None, "last_modified": None, **validators},
                     "is_foreground": True,
+                    "proxy": self.proxy,
                 },
                 [descriptor],
             )

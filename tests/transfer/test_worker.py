@@ -178,6 +178,7 @@ ORDER = {
     "url": "http://127.0.0.1:1/",
     "offset": 0,
     "validators": {"size_bytes": None, "etag": None, "last_modified": None},
+    "proxy": {"usage": "preconfig", "list": "", "bypass": ""},
 }
 
 
@@ -192,6 +193,9 @@ ORDER = {
         ({**ORDER, "offset": -1}, 1),
         ({**ORDER, "offset": "many"}, 1),
         ({**ORDER, "validators": None}, 1),
+        ({**ORDER, "proxy": None}, 1),
+        ({**ORDER, "proxy": {"usage": "sometimes", "list": "", "bypass": ""}}, 1),
+        ({**ORDER, "proxy": {"usage": "override", "list": "aaa.*", "bypass": ""}}, 1),
         ({key: value for key, value in ORDER.items() if key != "url"}, 1),
         ({"op": "configure", "limits": {}}, 0),
         ({"op": "cancel"}, 0),

@@ -1,7 +1,7 @@
 """libcurl, one request at a time: easy handles on one multi handle that is driven by the worker's loop.
 
 All knowledge about libcurl is here; what an answer means is not (`download`). What libcurl would do by itself and we
-decide elsewhere is off: redirects, proxies from the environment, .netrc, decoding, HTTP/0.9, foreign protocols.
+decide elsewhere is off: redirects, proxies but the one a request names, .netrc, decoding, HTTP/0.9, foreign protocols.
 
 HTTP/1.1 is asked for: one big body flows without HTTP/2's window updates and frames, and several transfers get a
 connection each instead of sharing one congestion window. Connections are kept and used again by libcurl's own cache.
@@ -31,10 +31,14 @@ NO_CA = (
 _FIELDS: Final = ("User-Agent: OpenBITS", "Accept: */*", "Accept-Encoding: identity")
 """What every request has besides Host; a request adds its own to these and nothing else goes out."""
 
+_SUPPRESS_CONNECT_HEADERS: Final = 265
+"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: the proxy's answer to CONNECT is no answer of ours."""
+
 _ERRORS: Final[tuple[tuple[int, str, int], ...]] = (
     # libcurl's code, words that its message must contain, what it means; the first row that fits counts
     (pycurl.E_UNSUPPORTED_PROTOCOL, "", codes.BG_E_INVALID_SERVER_RESPONSE),  # HTTP/0.9, impossible status lines
     (pycurl.E_URL_MALFORMAT, "", codes.ERROR_WINHTTP_INVALID_URL),
+    (pycurl.E_COULDNT_RESOLVE_PROXY, "", codes.ERROR_WINHTTP_NAME_NOT_RESOLVED),
     (pycurl.E_COULDNT_RESOLVE_HOST, "", codes.ERROR_WINHTTP_NAME_NOT_RESOLVED),
     (pycurl.E_COULDNT_CONNECT, "", codes.ERROR_WINHTTP_CANNOT_CONNECT),
     (pycurl.E_FTP_WEIRD_SERVER_REPLY, "", codes.BG_E_INVALID_SERVER_RESPONSE),
@@ -116,14 +120,14 @@ class Exchange:
 
     def connecting_step(self) -> str:
         """What is, or in the end was, being waited for before the connection is up, for people."""
-        target = self._request.target
+        target, proxy = self._request.target, self._request.proxy
         if self._is_over:
             return self._last_step
         if self._handle.getinfo(pycurl.NAMELOOKUP_TIME) == 0:
-            return f"looking up {target.host}"
+            return f"looking up {target.host}" if proxy is None else f"looking up proxy {proxy.host}"
         if self._handle.getinfo(pycurl.CONNECT_TIME) == 0 or target.scheme == "http":
-            return f"connecting to {target.peer}"
-        return f"TLS handshake with {target.peer}"
+            return f"connecting to {target.peer}" if proxy is None else f"connecting to proxy {proxy.label}"
+        return f"TLS handshake with {target.peer}" + ("" if proxy is None else f" through proxy {proxy.label}")
 
     def breakage(self, number: int, words: str, settings: Settings) -> Breakage:
         """What libcurl's error means: the one table, and for certificates OpenSSL's verdict."""
@@ -136,7 +140,18 @@ class Exchange:
             hresult = _VERDICTS.get(self._handle.getinfo(pycurl.SSL_VERIFYRESULT), _OTHER_VERDICT)
         if number in {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE} and settings.ca_file is None:
             words = NO_CA
-        return Breakage(hresult=hresult, words=words, is_unanswered=number == pycurl.E_GOT_NOTHING)
+        is_proxy_dead = False
+        if self._request.proxy is not None:
+            is_proxy_dead = self._handle.getinfo(pycurl.CONNECT_TIME) == 0
+            status = self._handle.getinfo(pycurl.HTTP_CONNECTCODE)
+            if status >= 300:  # no tunnel
+                hresult, words = codes.from_http_status(status), f"the proxy answered {status} to CONNECT"
+        return Breakage(
+            hresult=hresult,
+            words=words,
+            is_unanswered=number == pycurl.E_GOT_NOTHING,
+            is_proxy_dead=is_proxy_dead,
+        )
 
 
 class Engine:
@@ -161,8 +176,9 @@ class Engine:
         return exchange
 
     def _configure(self, handle: "pycurl.Curl", request: Request, listener: Listener) -> None:
-        """Everything libcurl is told about a request. Sockets, proxies and credentials would be set here."""
+        """Everything libcurl is told about a request. Sockets and credentials would be set here."""
         fields = [*_FIELDS, *(f"{name}: {value}" for name, value in request.headers)]
+        is_whole_url = request.proxy is not None and request.target.scheme == "http"  # https is tunnelled
         for option, value in (
             (pycurl.URL, request.target.url),
             (pycurl.NOBODY if request.method == "HEAD" else pycurl.HTTPGET, 1),
@@ -174,10 +190,13 @@ class Engine:
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
             (pycurl.HTTP09_ALLOWED, 0),
             (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.REQUEST_TARGET, request.target.resource),  # a proxy for plain HTTP would need the whole URL
+            (pycurl.REQUEST_TARGET, request.target.url if is_whole_url else request.target.resource),
             (pycurl.HTTP_CONTENT_DECODING, 0),
-            (pycurl.PROXY, ""),
-            (pycurl.NOPROXY, "*"),
+            (pycurl.PROXY, "" if request.proxy is None else f"http://{request.proxy.label}"),
+            (pycurl.NOPROXY, "*" if request.proxy is None else ""),
+            (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
+            (pycurl.PROXYHEADER, [_FIELDS[0]]),
+            (_SUPPRESS_CONNECT_HEADERS, 1),
             (pycurl.NETRC, pycurl.NETRC_IGNORED),
             (pycurl.NOSIGNAL, 1),
             (pycurl.BUFFERSIZE, BUFFER_BYTES),

@@ -18,6 +18,7 @@ from typing import Final
 from openbits.core import codes
 from openbits.core.enums import ErrorContext
 from openbits.core.model import Validators
+from openbits.core.proxies import DIRECT, Proxies, Proxy
 from openbits.transfer import headers, urls
 from openbits.transfer.headers import BadResponseError, Head
 from openbits.transfer.urls import Target
@@ -37,20 +38,25 @@ _WHOLE: Final = frozenset({200, 203})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One HTTP request without body; `headers` besides those every request has."""
+    """One HTTP request without body; `headers` besides those every request has. No `proxy`: directly."""
 
     method: str
     target: Target
     headers: tuple[tuple[str, str], ...] = ()
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakage:
-    """An exchange ended without being whole: code, what the library said, whether not one byte was answered."""
+    """An exchange ended without being whole: code, what the library said, whether not one byte was answered.
+
+    `is_proxy_dead`: the proxy of the request could not be reached.
+    """
 
     hresult: int
     words: str
     is_unanswered: bool = False
+    is_proxy_dead: bool = False
 
 
 class Decision:
@@ -102,14 +108,16 @@ class Fail(Decision):
 class Download:
     """The state of one run: what is here, which version it belongs to, what was asked last."""
 
-    def __init__(self, origin: Target, offset: int, validators: Validators) -> None:
+    def __init__(self, origin: Target, offset: int, validators: Validators, proxies: Proxies = DIRECT) -> None:
         self._origin = origin
         self._position = offset
         self._known = validators
+        self._proxies = proxies
+        self._dead_proxies: set[Proxy] = set()
         self._request = Request(method="HEAD" if offset == 0 else "GET", target=origin)
         self._visited: set[str] = set()
         self._restarts = 0
-        self._notes: list[str] = []
+        self._notes = [proxies.note] if proxies.note else []
         self._head_length: int | None = None
         self._body_offset = 0
 
@@ -148,7 +156,11 @@ class Download:
         return [self.failed(Breakage(hresult=codes.ERROR_WINHTTP_CONNECTION_ERROR, words=words), self._step)]
 
     def broke(self, breakage: Breakage, step: str) -> list[Decision]:
-        """The exchange broke. A server that hangs up on HEAD may still answer GET."""
+        """The exchange broke. The next proxy may live; a server that hangs up on HEAD may still answer GET."""
+        if breakage.is_proxy_dead and self._request.proxy is not None:
+            self._dead_proxies.add(self._request.proxy)
+            if self._proxy_for(self._request.target) not in self._dead_proxies:
+                return [self._send(self._request.method, self._request.target)]
         if self._is_head and breakage.is_unanswered:
             self._notes.append("HEAD refused (no answer), GET works")
             return [self._ask("GET")]
@@ -209,8 +221,13 @@ class Download:
             guard = _guard(self._known)
             if guard is not None:
                 fields.append(("If-Range", guard))
-        self._request = Request(method=method, target=target, headers=tuple(fields))
+        self._request = Request(method=method, target=target, headers=tuple(fields), proxy=self._proxy_for(target))
         return Send(self._request)
+
+    def _proxy_for(self, target: Target) -> Proxy | None:
+        """The first proxy for this hop that is not known to be dead; never past all of them to the target itself."""
+        choice = self._proxies.of(target.scheme, target.host)
+        return next((proxy for proxy in choice if proxy not in self._dead_proxies), next(iter(choice), None))
 
     def _follow(self, location: str) -> Decision:
         try:
@@ -311,11 +328,13 @@ class Download:
 
     def _refused(self, head: Head, wall: float) -> Fail:
         """A status that ends the attempt. Rounds of authentication (401, 407) will branch off here."""
-        schemes = [value.split()[0] for value in head.values("www-authenticate") if value.strip()]
-        offer = f", offering {headers.printable(', '.join(schemes), 80)}" if head.status == 401 and schemes else ""
+        who, field = ("proxy", "proxy-authenticate") if head.status == 407 else ("server", "www-authenticate")
+        schemes = [value.split()[0] for value in head.values(field) if value.strip()]
+        is_offer = head.status in {401, 407} and bool(schemes)
+        offer = f", offering {headers.printable(', '.join(schemes), 80)}" if is_offer else ""
         return _fail(
             codes.from_http_status(head.status),
-            self._tell(self._step, f"the server answered {head.status_line}{offer}"),
+            self._tell(self._step, f"the {who} answered {head.status_line}{offer}"),
             headers.retry_after(head, wall),
         )
 
@@ -337,7 +356,9 @@ class Download:
         self._known = validators
         self._position = offset
         self._body_offset = offset
-        return Accept(offset=offset, end=end, validators=validators, note="; ".join(self._notes))
+        dead = len(self._dead_proxies)
+        notes = [*self._notes, f"{dead} of the proxies could not be reached"] if dead else self._notes
+        return Accept(offset=offset, end=end, validators=validators, note="; ".join(notes))
 
     def _finish(self) -> Finish:
         modified = self._known.last_modified
@@ -376,6 +397,8 @@ class Download:
         place = self._origin.label
         if self._request.target != self._origin:
             place = f"{self._request.target.label} (redirected from {place})"
+        if self._request.proxy is not None:
+            place = f"{place}: through proxy {self._request.proxy.label}"
         return f"{place}: {step}: {words}"
 
 

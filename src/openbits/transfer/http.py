@@ -42,7 +42,7 @@ class HttpTransport:
 
     def transfer(self, order: Order, sink: Sink, news: News) -> "HttpTransfer":
         """See Transport."""
-        download = Download(urls.parse(order.url), sink.position, order.validators)
+        download = Download(urls.parse(order.url), sink.position, order.validators, order.proxies)
         return HttpTransfer(download, sink, news, self._engine, self._settings.limits)
 
 

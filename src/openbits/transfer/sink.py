@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from openbits.failpoints import failpoint
+
 SYNC_BYTES = 64 * 1024 * 1024
 """Written bytes after which the disk is asked to have them."""
 
@@ -54,7 +56,9 @@ class ThreadSyncer:
             descriptor, done = self._work.get()
             error = None
             try:
+                failpoint("sink.syncing")
                 os.fdatasync(descriptor)
+                failpoint("sink.synced")
             except OSError as failure:
                 error = failure
             self._post(functools.partial(self._finish, done, error))
@@ -83,6 +87,7 @@ class Sink:
     def begin(self, offset: int, end: int | None) -> None:
         """Cut the file at `offset` and write from there, ignoring what comes after `end`. Raises OSError."""
         os.ftruncate(self._descriptor, offset)
+        failpoint("sink.cut")
         if offset < self.durable:
             self.durable = offset
             self._epoch += 1  # a sync under way speaks of bytes that are gone
@@ -96,6 +101,7 @@ class Sink:
         try:
             written = os.pwrite(self._descriptor, data, self.position)
             self.position += written
+            failpoint("sink.written")
             while written < len(data):  # the disk filled up or a signal came; the next call says which
                 step = os.pwrite(self._descriptor, data[written:], self.position)
                 written += step

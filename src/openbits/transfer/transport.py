@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from openbits.core.enums import ErrorContext
 from openbits.core.model import Validators
+from openbits.core.proxies import DIRECT, Proxies
 from openbits.transfer.loop import Loop
 from openbits.transfer.sink import Sink
 
@@ -35,10 +36,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Move the file behind `url`; bytes that are here already belong to the version of `validators`."""
+    """Move the file behind `url`, through `proxies`; bytes that are here already belong to version `validators`."""
 
     url: str
     validators: Validators
+    proxies: Proxies = DIRECT
 
 
 class News(Protocol):

@@ -13,8 +13,11 @@ from typing import Final
 
 from openbits import channel as channels
 from openbits.channel import ChannelClosedError, Message
-from openbits.core.enums import ErrorContext
+from openbits.core import proxies
+from openbits.core.enums import ErrorContext, ProxyUsage
 from openbits.core.model import Validators
+from openbits.core.proxies import Proxies
+from openbits.failpoints import failpoint
 from openbits.transfer import http, transport
 from openbits.transfer.loop import Loop, Timer
 from openbits.transfer.sink import Sink, ThreadSyncer
@@ -111,7 +114,7 @@ class Worker:
 
     def _transfer(self, message: Message, descriptors: list[int]) -> None:
         key, url, offset = str(message["transfer"]), str(message["url"]), int(message["offset"])
-        order = Order(url=url, validators=_validators(message["validators"]))
+        order = Order(url=url, validators=_validators(message["validators"]), proxies=_proxies(message["proxy"]))
         if self._transports is None or key in self._active or len(descriptors) != 1 or offset < 0:
             raise BrokenPeerError(f"transfer {key} makes no sense now")
         sink = Sink(descriptors.pop(), self._syncer, offset, self._loop.now())
@@ -127,6 +130,7 @@ class Worker:
             return
         self._active[key] = active
         active.transfer.begin()
+        failpoint("worker.begun")
         if self._ticker is None:
             self._tick_later()
 
@@ -168,7 +172,9 @@ class Active:
         progress = (self._sink.position, self._sink.durable)
         if progress != self._told:
             self._told = progress
+            failpoint("worker.durable")
             self._tell("progressed", transferred_bytes=progress[0], durable_bytes=progress[1])
+            failpoint("worker.progress-told")
 
     def stop(self) -> None:
         """No further news, nothing held."""
@@ -191,15 +197,19 @@ class Active:
             offset=offset,
             note=note,
         )
+        failpoint("worker.connected-told")
 
     def restarted(self, reason: str) -> None:
         """See News."""
+        failpoint("worker.restarted")
         self._tell("restarted", reason=reason)
 
     def transferred(self, size_bytes: int, modified_at: float | None) -> None:
         """See News."""
         self._worker.forget(self._key)
+        failpoint("worker.transferred")
         self._tell("transferred", size_bytes=size_bytes, modified_at=modified_at)
+        failpoint("worker.transferred-told")
 
     def failed(self, hresult: int, context: ErrorContext, detail: str, retry_after_seconds: float | None) -> None:
         """See News."""
@@ -224,6 +234,11 @@ def _validators(given: Message) -> Validators:
         etag=_text_or_none(given["etag"]),
         last_modified=_text_or_none(given["last_modified"]),
     )
+
+
+def _proxies(given: Message) -> Proxies:
+    """The manager has checked them: settings that cannot be read are a broken manager (ValueError)."""
+    return proxies.of_settings(ProxyUsage[str(given["usage"]).upper()], str(given["list"]), str(given["bypass"]))
 
 
 def _text_or_none(value: object) -> str | None:
