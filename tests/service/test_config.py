@@ -29,6 +29,9 @@ def test_later_files_win_and_tables_are_merged(tmp_path: Path) -> None:
         ("[clocks]\nconnect_seconds = true\n", "clocks.connect_seconds must be a whole number above 0"),
         ("[identity]\nadministrators = 'root'\n", "identity.administrators must be a list of texts"),
         ("[tls\n", "cannot read"),
+        ('[sessions]\nlogon_required = "always"\n', "sessions.logon_required must be one of never, session, linger"),
+        ("[sessions]\nlogon_required = true\n", "sessions.logon_required must be one of never, session, linger"),
+        ('[sessions]\nassume_logged_on = "all"\n', "sessions.assume_logged_on must be a list of texts"),
     ],
 )
 def test_a_mistake_names_file_and_rule(tmp_path: Path, text: str, complaint: str) -> None:

@@ -12,7 +12,7 @@ def test_a_subscriber_sees_its_own_jobs_and_those_it_asked_for() -> None:
 
 
 def test_numbers_go_on_from_the_last_stored_one_without_a_gap() -> None:
-    stream = EventStream(41, lambda _: None)
+    stream = EventStream(41)
     assert [stream.next_seq(), stream.next_seq()] == [42, 43]
 
 
@@ -24,23 +24,31 @@ def test_a_subscriber_that_does_not_read_gets_one_overflow_instead() -> None:
     assert slow.queue.get_nowait() == {"seq": QUEUE_LIMIT, "at": 0.0, "kind": "overflow", "job_id": ""}
 
 
-def test_a_dropped_subscriber_is_reported_once() -> None:
-    gone: list[str] = []
-    stream = EventStream(0, gone.append)
+def test_a_dropped_subscriber_is_not_found_any_more() -> None:
+    stream = EventStream(0)
     subscriber = Subscriber(1000, sees_all=False, job_ids=None)
     stream.add(subscriber)
     assert stream.find(subscriber.subscriber_id) is subscriber
     stream.drop(subscriber)
     stream.drop(subscriber)
-    assert gone == [subscriber.subscriber_id]
     assert stream.find(subscriber.subscriber_id) is None
 
 
-def test_an_overflow_keeps_the_notices_because_they_are_sent_once() -> None:
+def test_whoever_registered_hears_of_the_job_of_another_owner() -> None:
+    """An administrator with a callback, or the earlier owner after TakeOwnership (N9)."""
+    stream = EventStream(0)
+    other = Subscriber(0, sees_all=False, job_ids=None)
+    stream.add(other)
+    assert list(stream.interested(1000, "a", "")) == []
+    assert list(stream.interested(1000, "a", other.subscriber_id)) == [other]
+
+
+def test_an_overflow_keeps_what_is_sent_once() -> None:
     slow = Subscriber(1000, sees_all=False, job_ids=None)
     slow.put({"seq": 0, "at": 0.0, "kind": "notice", "job_id": "a", "notice": "transferred", "notice_seq": 1})
-    for seq in range(1, QUEUE_LIMIT + 1):
+    slow.put({"seq": 0, "at": 0.0, "kind": "replaced", "job_id": "b", "registration": 1})
+    for seq in range(1, QUEUE_LIMIT):
         slow.put({"seq": seq, "at": 0.0, "kind": "state", "job_id": "a"})
-    kinds = [event["kind"] for event in (slow.queue.get_nowait(), slow.queue.get_nowait()) if event is not None]
-    assert kinds == ["notice", "overflow"]
+    waiting = [slow.queue.get_nowait() for _ in range(slow.queue.qsize())]
+    assert [event["kind"] for event in waiting if event is not None] == ["notice", "replaced", "overflow"]
     assert slow.queue.empty()

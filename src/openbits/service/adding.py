@@ -3,16 +3,17 @@
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from openbits.api.wire import FileToAdd
+from openbits.api.wire import DirectorySeen, FileToAdd
 from openbits.core import codes, events, lifecycle
 from openbits.core.access import Use
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File
 from openbits.core.wording import public_url
+from openbits.failpoints import failpoint
 from openbits.service.children import BrokerError, ChildLostError, Children
 from openbits.service.engine import Engine
 from openbits.service.identities import Source, source_for
@@ -44,26 +45,33 @@ class Adding:
         """The last job of an owner has ended, and its entry with it."""
         self._admitted.pop(uid, None)
 
-    async def add(self, record: Record, files: Sequence[FileToAdd], by: Cookie) -> None:
-        """Check, resolve and add; `by` vouches for the owner's identity. Raises BitsError, and nothing was added."""
+    async def add(
+        self, record: Record, files: Sequence[FileToAdd], by: Cookie, seen: Mapping[str, DirectorySeen]
+    ) -> None:
+        """Check, resolve and add; `by` vouches for the owner's identity. Raises BitsError, and nothing was added.
+
+        `seen`: what the caller says its directories are, by their paths.
+        """
         if not files:
             raise BitsError(codes.E_INVALIDARG, "the list of files is empty; give at least one pair of names")
         lifecycle.check_not_final(record.job)
         checked = [(check_url(file["remote_name"]), check_path(file["local_name"])) for file in files]
         source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
-        resolved = [await self._resolve(source, by, url, path) for url, path in checked]
-        await self._admit(record.job.owner.uid, by, {file.directory for file in resolved})
-        await self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
-
-    async def _admit(self, uid: int, by: Cookie, directories: set[Directory]) -> None:
-        """Let confined brokers of the owner into these directories, too."""
-        new = directories - self._admitted[uid]
-        if not new:
-            return
+        resolved = [_at_the_same_place(await self._resolve(source, by, url, path), seen) for url, path in checked]
+        failpoint("add.resolved")
         try:
-            await self._link.admit(uid, by, list(new))
+            await self.admit(record.job.owner.uid, by, {file.directory for file in resolved})
         except RefusedError as error:
             raise BitsError(error.hresult, f"cannot add the files: {error}") from error
+        failpoint("add.admitted")
+        await self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
+
+    async def admit(self, uid: int, by: Cookie, directories: set[Directory]) -> None:
+        """Have the owner admitted, and his confined brokers let into these directories, too. Raises RefusedError."""
+        new = directories - self._admitted.get(uid, set())
+        if uid in self._admitted and not new:
+            return
+        await self._link.admit(uid, by, list(new))
         self._admitted[uid] |= new
         self._children.retire_confined(uid)
 
@@ -82,6 +90,19 @@ class Adding:
         except RefusedError as error:
             raise failed(error.hresult, error) from error
         return File(remote_name=url, local_name=path, directory=directory, name=name)
+
+
+def _at_the_same_place(file: File, seen: Mapping[str, DirectorySeen]) -> File:
+    """The file, if who adds it sees the same directory as the service (T-16). Raises BitsError E_INVALIDARG."""
+    theirs, ours = seen.get(posixpath.dirname(file.local_name)), file.directory
+    if theirs is not None and (theirs["dev"], theirs["ino"]) != (ours.dev, ours.ino):
+        raise BitsError(
+            codes.E_INVALIDARG,
+            f"cannot use {file.local_name}: the path is not the same for the service, which sees another directory"
+            " there than you do, in your mount namespace (PrivateTmp, a container); use a directory that both see",
+            context=ErrorContext.LOCAL_FILE,
+        )
+    return file
 
 
 def check_url(url: str) -> str:

@@ -11,13 +11,14 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from openbits import channel
 from openbits.channel import Message
 from openbits.core.model import Directory, Temporary
+from openbits.failpoints import failpoint
 from openbits.service.channels import AsyncChannel
 from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink, answer_of
 
@@ -172,6 +173,19 @@ class Broker(Child):
         (descriptor,) = descriptors
         return int(answer["size_bytes"]), descriptor
 
+    async def read(self, directory: Directory, temporary: Temporary) -> int:
+        """P4: read-only descriptor of a temporary file that is still the same, whoever made it."""
+        _, descriptors = await self._request(
+            {"op": "read", "directory": _plain(directory), "temporary": _plain_temporary(temporary)}
+        )
+        (descriptor,) = descriptors
+        return descriptor
+
+    async def copy(self, directory: Directory, temporary: Temporary, source: int, offset: int, length: int) -> None:
+        """Copy bytes of the file `source` to the same place of this identity's temporary file, durably."""
+        place = {"directory": _plain(directory), "temporary": _plain_temporary(temporary)}
+        await self._request({"op": "copy", **place, "offset": offset, "length": length}, [os.dup(source)])
+
     async def publish(
         self, directory: Directory, temporary: Temporary, name: str, umask: int, modified_ns: int | None
     ) -> None:
@@ -191,18 +205,20 @@ class Broker(Child):
         """P7: unlink the temporary file if it is still the one we made."""
         await self._request({"op": "remove", "directory": _plain(directory), "temporary": _plain_temporary(temporary)})
 
-    async def _request(self, message: Message) -> tuple[Message, list[int]]:
+    async def _request(self, message: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
+        """Ask, and wait for the answer; the descriptors belong to the request."""
         if self.is_ended:
+            channel.close_all(descriptors)
             raise ChildLostError(f"file broker of uid {self.key.uid} ended")
         future: asyncio.Future[tuple[Message, list[int]]] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        self._channel.send({**message, "id": self._next_id})
+        self._channel.send({**message, "id": self._next_id}, descriptors)
         self._next_id += 1
-        answer, descriptors = await answer_of(future)
+        answer, received = await answer_of(future)
         if not answer["ok"]:
-            channel.close_all(descriptors)
+            channel.close_all(received)
             raise BrokerError(answer)
-        return answer, descriptors
+        return answer, received
 
     def handle(self, message: Message, descriptors: list[int]) -> None:
         """The answer to the oldest request; if nobody waits for it any more its descriptors are closed."""
@@ -311,6 +327,7 @@ class Children:
         child = self._ready.pop(Key("broker", uid, None), None)
         if child is not None:
             self._retired[child.key] = child
+            failpoint("child.retired")
             child.retire()
 
     def retire_vouched(self, by: Cookie) -> None:
@@ -343,6 +360,7 @@ class Children:
         if isinstance(child, Worker):
             self._configure_worker(child)
         self._ready[key] = child
+        failpoint("child.ready")
         child.settle()
         log.info("child_started program=%s uid=%d pid=%d", key.program, key.uid, child.pid)
         return child

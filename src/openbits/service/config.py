@@ -5,6 +5,7 @@ must not pass silently. Read once at start.
 """
 
 import contextlib
+import enum
 import grp
 import tomllib
 from dataclasses import dataclass, fields
@@ -12,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from openbits.core.access import Settings as AccessSettings
-
-SYSTEM_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
+from openbits.core.sessions import LogonRequired
+from openbits.core.system import SYSTEM_CA_FILES
 
 PRIVILEGED_GROUPS = ("root", "sudo", "wheel", "admin", "disk", "shadow", "kmem", "docker", "lxd", "libvirt")
 
@@ -53,12 +49,26 @@ class IdentityRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sessions:
+    """`[sessions]`: whether jobs wait for their owner to log on, and how the service knows who is logged on."""
+
+    logon_required: LogonRequired = LogonRequired.NEVER
+    assume_logged_on: tuple[str, ...] = ()
+    """Accounts that are always logged on and never log off, beside those of the system; `*`: everybody."""
+    bus_address: str = "unix:path=/run/dbus/system_bus_socket"
+    """Where logind is; empty: not asked."""
+    scan_seconds: int = 10
+    """How often processes are looked at where there is no logind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings."""
 
     tls: Tls = Tls()
     clocks: Clocks = Clocks()
     identity: IdentityRules = IdentityRules()
+    sessions: Sessions = Sessions()
 
     def access_settings(self) -> AccessSettings:
         """The identity rules with group names resolved; a name without a group is left out."""
@@ -86,11 +96,11 @@ def load(folder: Path) -> Config:
         for name, table in document.items():
             _check(path, name, table)
             merged.setdefault(name, {}).update(table)
-    values = {name: _SECTIONS[name](**_tuples(table)) for name, table in merged.items()}
+    values = {name: _SECTIONS[name](**_typed(name, table)) for name, table in merged.items()}
     return Config(**values)
 
 
-_SECTIONS: dict[str, Any] = {"tls": Tls, "clocks": Clocks, "identity": IdentityRules}
+_SECTIONS: dict[str, Any] = {"tls": Tls, "clocks": Clocks, "identity": IdentityRules, "sessions": Sessions}
 
 
 def _check(path: Path, name: str, table: object) -> None:
@@ -102,6 +112,10 @@ def _check(path: Path, name: str, table: object) -> None:
         if key not in defaults:
             raise ConfigError(f"{path}: unknown key {name}.{key}; known: {', '.join(sorted(defaults))}")
         expected = defaults[key]
+        if isinstance(expected, enum.StrEnum):
+            if value not in set(type(expected)):
+                raise ConfigError(f"{path}: {name}.{key} must be one of {', '.join(type(expected))}")
+            continue
         if isinstance(expected, tuple):
             is_right = isinstance(value, list) and all(isinstance(item, str) for item in value)
         elif isinstance(expected, int):
@@ -113,8 +127,9 @@ def _check(path: Path, name: str, table: object) -> None:
             raise ConfigError(f"{path}: {name}.{key} must be {kind}")
 
 
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+def _typed(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(_SECTIONS[name])}
+    return {key: type(defaults[key])(value) for key, value in table.items()}
 
 
 def _group_ids(names: tuple[str, ...]) -> dict[int, str]:

@@ -47,6 +47,8 @@ class Caller:
     """One connection: who is at the other end, and the handles it holds."""
 
     peer: PeerRecord
+    process: int | None = None
+    """Pidfd of the peer, where the kernel tells it."""
     level: Level = Level.IMPERSONATE
     handles: dict[int, Handle] = field(default_factory=dict)
     next_handle: int = 1
@@ -55,6 +57,9 @@ class Caller:
     def close(self) -> None:
         """The connection ended: its handles go, and with them the tokens they hold."""
         self.is_closed = True
+        if self.process is not None:
+            os.close(self.process)
+            self.process = None
         for handle in self.handles.values():
             if handle.token is not None:
                 handle.token.close()
@@ -69,6 +74,7 @@ class Call:
 
     def __init__(self, caller: Caller, token: Token | None) -> None:
         self.token = token
+        self.process = caller.process
         self.cookie: Cookie = token.record.cookie if token is not None else caller.peer.cookie
         self.identity = token.record.identity if token is not None else caller.peer.identity
         self.level = min(token.record.level, caller.level) if token is not None else caller.level

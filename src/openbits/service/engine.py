@@ -8,21 +8,38 @@ manager; the spawner starts the next one, which finds everything that was acknow
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from openbits.api.wire import EventInfo
+from openbits.api.wire import EventInfo, JobInfo
 from openbits.core import codes, events, lifecycle, scheduler
-from openbits.core.enums import ErrorContext, JobState
+from openbits.core.enums import ErrorContext, JobState, Priority
 from openbits.core.errors import BitsError
 from openbits.core.model import Job, JobId, Now
+from openbits.core.sessions import LogonRequired
+from openbits.failpoints import failpoint
 from openbits.service.events import EventStream
-from openbits.service.record import Record
+from openbits.service.index import Index
+from openbits.service.record import Record, Shelf
 from openbits.service.views import job_info
-from openbits.store.changes import AppendEvent, Change, ForgetJob, SaveJob, StoredEvent, StoreError
+from openbits.store.changes import (
+    AppendEvent,
+    Change,
+    ForgetJob,
+    Head,
+    SaveJob,
+    StoreDamagedError,
+    StoredEvent,
+    StoreError,
+)
 from openbits.store.writer import Writer
 
 log = logging.getLogger("openbits.manager")
+
+SETTINGS = scheduler.Settings()
+
+SLOTS = dict.fromkeys(Priority, 1) | {Priority.FOREGROUND: SETTINGS.max_foreground_jobs}
+"""How many jobs of a level may run, so many of a line the scheduler has to see: it cannot give slots to more."""
 
 PROGRESS_SECONDS = 0.5
 
@@ -35,6 +52,7 @@ KINDS: dict[type[events.Event], str] = {
     events.SetProperties: "changed",
     events.SetHelperTokenFlags: "token",
     events.HelperTokenSet: "token",
+    events.TakeOwnership: "owner",
     events.FileTransferred: "file-transferred",
 }
 """Stored event kinds besides `created`, `state` and `removed`; a state change is always an event of its own."""
@@ -54,36 +72,92 @@ class Engine:
         self,
         *,
         writer: Writer,
+        read_job: Callable[[JobId], Job],
         stream: EventStream,
         now: Callable[[], Now],
         on_failed_commit: Callable[[BaseException], None],
         on_owner_gone: Callable[[int], None],
+        logon_needed: Callable[[int], LogonRequired | None],
     ) -> None:
-        self.records: dict[JobId, Record] = {}
         self.stream = stream
         self.now = now
         self.hands: Hands
         self._owners_served: dict[int, float] = {}
+        self._index = Index()
+        self._shelf = Shelf(self._read)
+        self._number = 0
+        self._read_job = read_job
         self._writer = writer
         self._on_failed_commit = on_failed_commit
         self._on_owner_gone = on_owner_gone
+        self._logon_needed = logon_needed
         self._slot_check: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # -- changes --------------------------------------------------------------------------------------------------
 
-    def load(self, jobs: Sequence[Job]) -> None:
-        """Take over what the store knows and redo what a crash may have cut off (T25)."""
-        for job in jobs:
-            self.records[job.job_id] = Record(job=job, queued_at=job.state_since)
-        for record in list(self.records.values()):
+    @property
+    def records(self) -> Mapping[JobId, Record]:
+        """The queue, in the order in which its jobs were created."""
+        return self._index.records
+
+    def records_of(self, owner_uid: int) -> Collection[Record]:
+        """The part of the queue that belongs to one owner."""
+        return self._index.by_owner.get(owner_uid, {}).values()
+
+    def account_of(self, owner_uid: int) -> str:
+        """The account that this uid had when the oldest of its jobs was created; empty if there is none."""
+        oldest = next(iter(self.records_of(owner_uid)), None)
+        return oldest.job.owner.name if oldest is not None else ""
+
+    @property
+    def owners(self) -> Collection[int]:
+        """The uids that the queue belongs to."""
+        return self._index.by_owner.keys()
+
+    def littered(self, uid: int) -> list[Record]:
+        """The jobs that left temporaries of this uid behind."""
+        return self._index.littered(uid)
+
+    def token_holders(self) -> list[Record]:
+        """The records with a helper token."""
+        return list(self._shelf.token_holders.values())
+
+    def load(self, heads: Sequence[Head]) -> None:
+        """Take over what the store knows and redo what a crash may have cut off (T25); most jobs need not be read."""
+        now = self.now()
+        awake = []
+        for head in heads:
+            record = self._record(head.job_id, head.owner_uid, head.state, head.priority)
+            record.queued_at = now.boot - max(0.0, now.wall - head.state_since)
+            self._index.add(record)
+            if head.wakes:
+                awake.append(record)
+        for record in awake:
             self.apply(record, events.ServiceRestarted())
+        self.reschedule()
 
     def create(self, job: Job) -> tuple[Record, "asyncio.Future[None]"]:
         """A new job (T1)."""
-        record = Record(job=job)
-        self.records[job.job_id] = record
+        record = self._record(job.job_id, job.owner.uid, job.state, job.properties.priority)
+        record.commits += 1
+        record.job = job
+        self._index.add(record)
         return record, self._commit(record, None, [], ["created"])
+
+    def _record(self, job_id: JobId, owner_uid: int, state: JobState, priority: Priority) -> Record:
+        self._number += 1
+        return Record(self._shelf, self._number, job_id, owner_uid, state, priority)
+
+    def _read(self, job_id: JobId) -> Job:
+        """A job that is not in memory. If that fails, the manager ends: the next start knows more of the store."""
+        try:
+            return self._read_job(job_id)
+        except StoreError as error:
+            self._on_failed_commit(error)
+            is_damaged = isinstance(error, StoreDamagedError)
+            code = codes.BG_E_DATABASE_CORRUPT if is_damaged else codes.from_errno(error.errno)
+            raise BitsError(code, str(error), context=ErrorContext.GENERAL_QUEUE_MANAGER) from error
 
     def apply(self, record: Record, event: events.Event) -> "asyncio.Future[None]":
         """Step the job; the future is done when the result is committed.
@@ -96,13 +170,35 @@ class Engine:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             done.set_result(None)
             return done
+        owner_uid = record.owner_uid
+        self._index.leave(record)
+        record.commits += 1
         record.job = after
+        failpoint("step.taken")
+        if record.owner_uid != owner_uid:
+            self._index.hand_over(record, owner_uid)
+        record.drop_useless_spare()
         kinds = [KINDS[type(event)]] if type(event) in KINDS else []
         if after.state is not before.state:
             kinds.append("state")
             self._entered(record)
             log.info("job_state job=%s from=%s to=%s", after.job_id, before.state.name, after.state.name)
-        return self._commit(record, before, effects, kinds)
+        self._index.enter(record)
+        committed = self._commit(record, before, effects, kinds)
+        if after.owner is not before.owner or after.leftovers is not before.leftovers:
+            self.let_go(lifecycle.admitted_uids(before) - lifecycle.admitted_uids(after))
+        return committed
+
+    def needs(self, uid: int) -> bool:
+        """True while a job belongs to this identity, or has a file of it to remove."""
+        littered = self._index.littered(uid)
+        return bool(self.records_of(uid)) or any(uid in lifecycle.admitted_uids(record.job) for record in littered)
+
+    def let_go(self, uids: set[int]) -> None:
+        """Have those dismissed of these identities that no job needs any more."""
+        for uid in uids:
+            if not self.needs(uid):
+                self._on_owner_gone(uid)
 
     def _entered(self, record: Record) -> None:
         now = self.now().boot
@@ -163,20 +259,29 @@ class Engine:
                 answer.set_exception(_not_stored(error))
                 answer.exception()  # not everybody waits
             return
+        record.commits -= 1
+        failpoint("step.committed")
         for event in happened:
             self.stream.committed_seq = event.seq
             self._tell(record, wire_event(event))
+        failpoint("step.told")
         for effect in effects:
             self.hands.carry_out(record, effect)
+            failpoint("step.effect-begun")
         if not answer.done():  # whoever asked may have gone
             answer.set_result(None)
 
     def _forget(self, record: Record) -> None:
-        owner_uid = record.job.owner.uid
-        self.records.pop(record.job.job_id, None)
+        self._index.leave(record)
+        self._index.drop(record)
+        record.is_stored = False
         record.drop_token()
-        if not any(other.job.owner.uid == owner_uid for other in self.records.values()):
-            self._on_owner_gone(owner_uid)
+        self.let_go({record.owner_uid})
+
+    def info(self, record: Record) -> JobInfo:
+        """What the API shows of a job; why it waits is told by its own turn and by those who have a slot."""
+        rivals = [one for one in self._index.active.values() if one is not record]
+        return job_info(record, [self._candidate(one) for one in (record, *rivals)], self.now())
 
     # -- news for subscribers -------------------------------------------------------------------------------------
 
@@ -189,33 +294,34 @@ class Engine:
             self._tell(record, {"seq": self.stream.committed_seq, "at": now.wall, "kind": "progress", "job_id": job_id})
 
     def _tell(self, record: Record, event: EventInfo) -> None:
-        interested = list(self.stream.interested(record.job.owner.uid, event["job_id"]))
+        interested = list(self.stream.interested(record.job.owner.uid, event["job_id"], record.subscriber_id))
         if not interested:
             return
-        event["job"] = job_info(record, self.candidates(), self.now())
+        event["job"] = self.info(record)
         for subscriber in interested:
             subscriber.put(event)
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 
     def candidates(self) -> list[scheduler.Candidate]:
-        """What the scheduler chooses from."""
-        return [
-            scheduler.Candidate(
-                job_id=record.job.job_id,
-                owner_uid=record.job.owner.uid,
-                priority=record.job.properties.priority,
-                is_active=record.job.state.is_active,
-                is_runnable=record.job.state is JobState.QUEUED and not record.job.is_completing,
-                queued_at=record.queued_at,
-                active_since=record.active_since,
-                last_served_at=record.last_served_at,
-                owner_last_served_at=self._owners_served.get(record.job.owner.uid, scheduler.NEVER),
-                is_resumable=_is_resumable(record.job),
-            )
-            for record in self.records.values()
-            if record.job.state is JobState.QUEUED or record.job.state.is_active
-        ]
+        """What the scheduler chooses from: who has a slot, and so many of each line that the rest does not matter."""
+        chosen = [*self._index.active.values(), *self._index.heads(SLOTS)]
+        return [self._candidate(record) for record in sorted(chosen, key=lambda record: record.number)]
+
+    def _candidate(self, record: Record) -> scheduler.Candidate:
+        return scheduler.Candidate(
+            job_id=record.job_id,
+            owner_uid=record.owner_uid,
+            priority=record.priority,
+            is_active=record.state.is_active,
+            is_runnable=record.state is JobState.QUEUED,
+            queued_at=record.queued_at,
+            active_since=record.active_since,
+            last_served_at=record.last_served_at,
+            owner_last_served_at=self._owners_served.get(record.owner_uid, scheduler.NEVER),
+            logon_needed=self._logon_needed(record.owner_uid),
+            is_resumable=record.state is not JobState.TRANSFERRING or _is_resumable(record.job),
+        )
 
     def reschedule(self) -> None:
         """Look for work soon; many changes of one turn of the loop are looked at once."""
@@ -224,7 +330,7 @@ class Engine:
 
     def _schedule(self) -> None:
         self._slot_check = None
-        decisions = scheduler.choose(self.candidates(), self.now().boot, scheduler.Settings())
+        decisions = scheduler.choose(self.candidates(), self.now().boot, SETTINGS)
         for job_id in decisions.revoke:
             self.apply(self.records[job_id], events.SlotRevoked())
         for job_id in decisions.grant:
@@ -235,21 +341,15 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        timers = [lifecycle.next_timer(record.job) for record in self.records.values()]
-        looks = [record.look_again_at for record in self.records.values()]
-        due = min((instant for instant in (*timers, *looks, check_at) if instant is not None), default=None)
+        due = min((instant for instant in (self._index.timers.first, check_at) if instant is not None), default=None)
         if due is not None:
             delay = max(0.0, due - self.now().boot)
             self._timer = asyncio.get_running_loop().call_later(delay, self._timer_ran_out)
 
     def _timer_ran_out(self) -> None:
         self._timer = None
-        for record in list(self.records.values()):
-            event = lifecycle.timer_event(record.job, self.now())
-            if event is None and record.look_again_at is not None and record.look_again_at <= self.now().boot:
-                event = events.RetryDue()
-            if event is not None:
-                self.apply(record, event)
+        for record in self._index.timers.until(self.now().boot):
+            self.apply(record, lifecycle.timer_event(record.job, self.now()) or events.RetryDue())
         self.reschedule()
 
 
@@ -271,7 +371,7 @@ def _not_stored(error: BaseException) -> BitsError:
 def _is_resumable(job: Job) -> bool:
     """False while a stop would lose bytes: the server named no version that a later request could ask for."""
     current = job.current_file
-    if current is None or job.state is not JobState.TRANSFERRING:
+    if current is None:
         return True
     validators = job.files[current].validators
     return validators.etag is not None or validators.last_modified is not None

@@ -6,12 +6,15 @@ not read gets one `overflow` event in place of what it missed.
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from openbits.api.wire import EventInfo
 
 QUEUE_LIMIT = 1000
+
+SENT_ONCE = frozenset({"notice", "replaced"})
+"""Events to whoever registered for the job: nothing else tells what they do."""
 
 
 @dataclass(eq=False, slots=True)
@@ -29,12 +32,12 @@ class Subscriber:
         return (self.sees_all or owner_uid == self.uid) and (self.job_ids is None or job_id in self.job_ids)
 
     def put(self, event: EventInfo) -> None:
-        """Queue an event; when the queue is full, say so once in place of all that was not a notice."""
+        """Queue an event; when the queue is full, say so once in place of all that is not for this subscriber alone."""
         if self.queue.qsize() >= QUEUE_LIMIT:
             waiting = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
-            notices = [one for one in (*waiting, event) if one is not None and one["kind"] == "notice"]
-            for notice in notices:  # a notice is sent once; the jobs of one subscriber bound their number
-                self.queue.put_nowait(notice)
+            kept = [one for one in (*waiting, event) if one is not None and one["kind"] in SENT_ONCE]
+            for one in kept:  # the jobs of one subscriber bound their number
+                self.queue.put_nowait(one)
             event = overflow(event["seq"], event["at"])
         self.queue.put_nowait(event)
 
@@ -50,10 +53,9 @@ class EventStream:
     `committed_seq` is the last number that a restart will not give out again: the only kind that subscribers hear.
     """
 
-    def __init__(self, last_seq: int, on_gone: Callable[[str], None]) -> None:
+    def __init__(self, last_seq: int) -> None:
         self.last_seq = self.committed_seq = last_seq
         self._subscribers: dict[str, Subscriber] = {}
-        self._on_gone = on_gone
 
     def next_seq(self) -> int:
         """The number of the next stored event."""
@@ -66,16 +68,17 @@ class EventStream:
 
     def drop(self, subscriber: Subscriber) -> None:
         """The stream of a subscriber ended."""
-        if self._subscribers.pop(subscriber.subscriber_id, None) is not None:
-            self._on_gone(subscriber.subscriber_id)
+        self._subscribers.pop(subscriber.subscriber_id, None)
 
     def find(self, subscriber_id: str) -> Subscriber | None:
         """A live subscriber by its id."""
         return self._subscribers.get(subscriber_id)
 
-    def interested(self, owner_uid: int, job_id: str) -> Iterable[Subscriber]:
-        """Subscribers that want events of this job."""
-        return [one for one in self._subscribers.values() if one.wants(owner_uid, job_id)]
+    def interested(self, owner_uid: int, job_id: str, registered: str) -> Iterable[Subscriber]:
+        """Subscribers that want events of this job, and the one that is `registered` for it, whoever owns the job."""
+        return [
+            one for one in self._subscribers.values() if one.wants(owner_uid, job_id) or one.subscriber_id == registered
+        ]
 
     def end(self) -> None:
         """The service stops: every stream ends."""

@@ -1,13 +1,15 @@
 """Which identity does what for a job right now: the pure table of `core.access` joined with live tokens."""
 
+import asyncio
+import pwd
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openbits.core import codes
 from openbits.core.access import Use, Who, identity_for
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
-from openbits.core.model import Temporary
+from openbits.core.model import Identity, Temporary
 from openbits.core.wording import label
 from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie
@@ -42,11 +44,26 @@ def source_for(record: Record, use: Use, context: ErrorContext) -> Source:
 
 def source_of_maker(record: Record, temporary: Temporary, others: Iterable[Record]) -> Source | None:
     """The identity that made a temporary file, if anything vouches for it now: only it may publish or remove it."""
-    if not temporary.by_helper:
-        owner = record.job.owner
-        return Source(uid=owner.uid, by=None, label=label(owner)) if owner.uid == temporary.uid else None
+    owner = record.job.owner
+    if temporary.uid == owner.uid:
+        return Source(uid=owner.uid, by=None, label=label(owner))
+    if not temporary.by_helper:  # an owner before or after this one, who is admitted until it is removed
+        return Source(uid=temporary.uid, by=None, label=f"uid {temporary.uid}")
     for candidate in (record, *others):
         token = candidate.helper_token
         if token is not None and token.record.identity.uid == temporary.uid:
             return Source(uid=temporary.uid, by=token.record.cookie, label=label(token.record.identity))
     return None
+
+
+async def named(identity: Identity) -> Identity:
+    """The identity with its account name; the look-up may wait for a directory service, so it has a thread."""
+    return replace(identity, name=await asyncio.to_thread(name_of_uid, identity.uid) or identity.name)
+
+
+def name_of_uid(uid: int) -> str:
+    """Account name of a uid; empty if there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""

@@ -6,6 +6,7 @@ decides about states. Answers follow the commit.
 
 import asyncio
 import logging
+import math
 import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable
@@ -13,20 +14,32 @@ from typing import TypedDict, TypeVar
 
 from asyncvarlink import FileDescriptor, LastResult, VarlinkInterface, varlinkmethod
 
-from openbits.api.wire import INTERFACE, EventInfo, FileInfo, FileToAdd, JobInfo, PropertyValues, ServiceInfo, TokenInfo
+from openbits.api.wire import (
+    INTERFACE,
+    DirectorySeen,
+    EventInfo,
+    FileInfo,
+    FileToAdd,
+    JobInfo,
+    PropertyValues,
+    ServiceInfo,
+    TokenInfo,
+)
 from openbits.core import access, codes, events, lifecycle, properties
 from openbits.core.access import Verb
 from openbits.core.enums import JobType, Level, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.model import Identity
 from openbits.core.wording import label
+from openbits.failpoints import failpoint
+from openbits.service import audit
 from openbits.service.answers import Failed, answered, answered_stream, pages
 from openbits.service.connections import MAX_HANDLES, Call, Caller, Handle
 from openbits.service.context import Context
 from openbits.service.events import Subscriber
 from openbits.service.record import Record
 from openbits.service.spawner_link import RefusedError, Token
-from openbits.service.views import file_infos, job_info
+from openbits.service.views import file_infos
 from openbits.version import VERSION
 
 log = logging.getLogger("openbits.manager")
@@ -50,6 +63,11 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         self._context = context
         self._engine = context.engine
         self._caller = caller
+
+    @property
+    def caller(self) -> Caller:
+        """Who is at the other end of this connection."""
+        return self._caller
 
     # -- connection and tokens ------------------------------------------------------------------------------------
 
@@ -75,7 +93,8 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
     async def OpenProcessToken(self, *, level: int, token: FileDescriptor | None = None) -> FileDescriptor:
         """A token of the caller's own identity."""
         with self._call(token) as call:
-            made = await self._tokens(self._context.link.open_token(call.cookie, _level(level)))
+            made = await self._bound(call, self._context.link.open_token(call.cookie, _level(level)))
+            audit.log("token-open", call.identity, level=level)
         return FileDescriptor(made.descriptor, should_close=True)
 
     @varlinkmethod(return_parameter="token")
@@ -83,7 +102,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
     async def LogonUser(self, *, user: str, password: str | None = None, level: int) -> FileDescriptor:
         """Prove an account to PAM and get its token. Uid 0 may leave the password out."""
         with self._call(None) as call:
-            made = await self._tokens(self._context.link.logon(call.cookie, _level(level), user, password))
+            made = await self._bound(call, self._context.logons.log_on(call, _level(level), user, password))
         return FileDescriptor(made.descriptor, should_close=True)
 
     @varlinkmethod
@@ -125,6 +144,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             if JobType[type.upper()] is not JobType.DOWNLOAD:
                 raise BitsError(codes.E_NOTIMPL, f"{type} jobs are not built yet; only download jobs are")
             await self._spawner(self._context.link.admit(call.identity.uid, call.cookie, []))
+            failpoint("create.admitted")
             job = lifecycle.new_job(
                 job_id=uuid.uuid4(),
                 owner=call.identity,
@@ -134,15 +154,16 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             )
             record, committed = self._engine.create(job)
             await committed
-            log.info("job_created job=%s owner=%d", job.job_id, job.owner.uid)
+            audit.log("create", job.owner, job=job.job_id, display_name=display_name, type=type)
             return {"job_id": str(job.job_id), "handle": self._open(record, call)}
 
     @varlinkmethod(return_parameter="handle")
     @answered
-    async def OpenJob(self, *, job_id: str, token: FileDescriptor | None = None) -> int:
-        """Obtain a job's interface: here, and only here, access to it is checked."""
+    async def OpenJob(self, *, job_id: str, handle: int | None = None, token: FileDescriptor | None = None) -> int:
+        """Obtain a job's interface: here, and only here, access to it is checked. `handle` finds a final job, too."""
         with self._call(token) as call:
-            record = self._find(job_id)
+            held = None if handle is None else self._handle(handle).record
+            record = held if held is not None and str(held.job.job_id) == job_id else self._find(job_id)
             self._may(call.identity, Verb.OPEN_JOB, record)
             return self._open(record, call)
 
@@ -162,17 +183,16 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         with self._call(token) as call:
             self._may(call.identity, Verb.LIST_ALL if all_users else Verb.LIST_OWN, None)
             uid = call.identity.uid
-        chosen = [record for record in self._engine.records.values() if all_users or record.job.owner.uid == uid]
-        for page in pages([record for record in chosen if not record.job.state.is_final]):
-            now, candidates = self._engine.now(), self._engine.candidates()
-            yield [job_info(record, candidates, now) for record in page]
+        chosen = list(self._engine.records.values() if all_users else self._engine.records_of(uid))
+        for page in pages((record for record in chosen if not record.state.is_final), _weight):
+            yield [self._engine.info(record) for record in page]
 
     @varlinkmethod(return_parameter="job")
     @answered
     async def GetJob(self, *, handle: int) -> JobInfo:
         """Everything about a job, also about a final one while the handle is held."""
         record = self._handle(handle).record
-        return job_info(record, self._engine.candidates(), self._engine.now())
+        return self._engine.info(record)
 
     @varlinkmethod(return_parameter="files")
     @answered_stream
@@ -183,10 +203,12 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
 
     @varlinkmethod
     @answered
-    async def AddFiles(self, *, handle: int, files: list[FileToAdd]) -> None:
-        """Add files, all or nothing."""
+    async def AddFiles(
+        self, *, handle: int, files: list[FileToAdd], directories: dict[str, DirectorySeen] | None = None
+    ) -> None:
+        """Add files, all or nothing; what the caller sees at the directories must be what the service sees."""
         opened = self._handle(handle)
-        await self._context.adding.add(opened.record, files, opened.by)
+        await self._context.adding.add(opened.record, files, opened.by, directories or {})
 
     @varlinkmethod
     @answered
@@ -224,6 +246,14 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             record = self._handle(handle).record
             return await self._close(record, events.Complete())
 
+    @varlinkmethod
+    @answered
+    async def TakeOwnership(self, *, handle: int, token: FileDescriptor | None = None) -> None:
+        """Become the owner (administrators); what the old one entrusted to the job is taken away."""
+        record = self._handle(handle).record
+        with self._call(token) as call:
+            await self._context.ownership.take(record, call.identity, call.cookie)
+
     # -- helper tokens (identity.md §3) ---------------------------------------------------------------------------
 
     @varlinkmethod
@@ -236,17 +266,22 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             access.check_set_helper_token(opened.opened_by, call.identity, call.level, owner_uid, self._context.access)
             held = call.token.duplicate() if call.token is not None else None
             if held is None:
-                held = await self._tokens(self._context.link.open_token(call.cookie, call.level))
+                held = await self._bound(call, self._context.link.open_token(call.cookie, call.level))
         try:
+            failpoint("token.held")
+            self._context.tokens.check(held)
             committed = self._engine.apply(opened.record, events.HelperTokenSet(is_set=True))
         except BitsError:
             held.close()
             raise
         opened.record.drop_token()
         opened.record.helper_token = held
-        log.info("helper_token_set job=%s helper=%d", opened.record.job.job_id, held.record.identity.uid)
+        failpoint("token.set")
         await committed
-        self._context.publishing.sweep(held.record.identity.uid)
+        failpoint("token.committed")
+        job_id, helper = opened.record.job.job_id, held.record.identity
+        audit.log("token-set", opened.opened_by, job=job_id, helper_uid=helper.uid, helper_name=helper.name)
+        self._context.publishing.sweep(helper.uid)
 
     @varlinkmethod
     @answered
@@ -256,8 +291,8 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         access.check_helper_token_caller(opened.opened_by, opened.record.job.owner.uid, self._context.access)
         committed = self._engine.apply(opened.record, events.HelperTokenSet(is_set=False))
         opened.record.drop_token()
-        log.info("helper_token_cleared job=%s", opened.record.job.job_id)
         await committed
+        audit.log("token-clear", opened.opened_by, job=opened.record.job.job_id)
 
     @varlinkmethod
     @answered
@@ -274,6 +309,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             self._context.access,
         )
         await self._engine.apply(opened.record, events.SetHelperTokenFlags(flags=TokenFlags(flags)))
+        audit.log("token-flags", opened.opened_by, job=opened.record.job.job_id, flags=flags)
 
     # -- events and notices ---------------------------------------------------------------------------------------
 
@@ -302,18 +338,18 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         last: EventInfo = {"seq": stream.committed_seq, "at": self._engine.now().wall, "kind": "ended", "job_id": ""}
         raise LastResult(last)
 
-    @varlinkmethod
+    @varlinkmethod(return_parameter="registration")
     @answered
     async def SetNotify(
         self, *, handle: int, subscriber: str | None = None, token: FileDescriptor | None = None
-    ) -> None:
-        """Send the notices of this job to a subscriber; null: to nobody."""
+    ) -> int:
+        """Send the notices of this job to a subscriber; null: to nobody. The number of the registration."""
         record = self._handle(handle).record
         with self._call(token):
             target = self._engine.stream.find(subscriber) if subscriber is not None else None
             if subscriber is not None and (target is None or target.uid != self._caller.peer.identity.uid):
                 raise BitsError(codes.E_INVALIDARG, "the subscriber is not an event stream of yours; call Subscribe")
-        self._context.notifier.register(record, target)
+        return self._context.notifier.register(record, target)
 
     @varlinkmethod
     @answered
@@ -343,19 +379,24 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
                 f"cannot serve {label(call.identity)}: the call was made at level ANONYMOUS; "
                 "connect at level IDENTIFY or above, and impersonate tokens of such a level"
             )
+        if self._caller.peer.is_foreign_userns:
+            return (
+                f"cannot serve {label(call.identity)} from a process in another user namespace; call from outside of it"
+            )
         if self._context.mode == "user" and uid != self._context.uid:
             return (
                 f"this is the own service of uid {self._context.uid} and serves that uid alone; you are uid {uid}; "
                 "use the machine's service or your own"
             )
+        former, present = self._engine.account_of(call.identity.uid), call.identity.name
+        if former and present and former != present:  # an account was deleted, and its uid given to another
+            return (
+                f"cannot serve {label(call.identity)}: jobs in the queue belong to the account {former!r}, which had"
+                " this uid before; have an administrator complete or cancel them"
+            )
         return ""
 
     def _may(self, identity: Identity, verb: Verb, record: Record | None) -> None:
-        if self._caller.peer.is_foreign_userns:
-            raise BitsError(
-                codes.E_ACCESSDENIED,
-                f"cannot serve {label(identity)} from a process in another user namespace; call from outside of it",
-            )
         owner_uid = record.job.owner.uid if record is not None else None
         if access.may(identity, verb, owner_uid, self._context.access):
             return
@@ -392,9 +433,11 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
     def _handle(self, handle: int) -> Handle:
         self._call(None).close()
         try:
-            return self._caller.handles[handle]
+            opened = self._caller.handles[handle]
         except KeyError:
             raise BitsError(codes.E_HANDLE, f"{handle} is no handle of this connection; open the job first") from None
+        self._may(opened.opened_by, Verb.OPEN_JOB, opened.record)  # the job may have another owner since
+        return opened
 
     async def _close(self, record: Record, request: events.Complete | events.Cancel) -> int:
         committed = self._engine.apply(record, request)
@@ -406,17 +449,20 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         self._context.publishing.settle(record)
         return await asyncio.shield(closing)
 
-    async def _tokens(self, making: Awaitable[Token]) -> Token:
-        made = await self._spawner(making)
-        if not made.record.identity.name:
-            return await self._context.named(made)
-        return made
+    async def _bound(self, call: Call, making: Awaitable[Token]) -> Token:
+        return await self._context.tokens.bind(await self._spawner(making), call)
 
     async def _spawner(self, request: Awaitable[R]) -> R:
         try:
             return await request
         except RefusedError as error:
             raise BitsError(error.hresult, str(error)) from None
+
+
+def _weight(record: Record) -> int:
+    """As how many jobs one counts in a page: proxy lists may be much longer than all the rest."""
+    settings = record.job.properties
+    return 1 + math.ceil((len(settings.proxy_list) + len(settings.proxy_bypass_list)) / 1024)
 
 
 def _level(level: int) -> Level:

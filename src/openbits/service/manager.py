@@ -7,6 +7,7 @@ drains. After a failed commit it ends at once; the spawner starts the next one.
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import socket
@@ -18,23 +19,29 @@ from pathlib import Path
 
 from openbits import channel
 from openbits.channel import ChannelClosedError, Message
-from openbits.core import codes, events
-from openbits.core.enums import ErrorContext
-from openbits.core.model import JobError, Now
-from openbits.core.wording import label
+from openbits.core import events
+from openbits.core.model import Now
+from openbits.core.sessions import EVERYBODY, Difference
+from openbits.failpoints import failpoint
 from openbits.service import config as settings
 from openbits.service.adding import Adding
 from openbits.service.children import Children, Worker
 from openbits.service.connections import Caller, serve
-from openbits.service.context import Context, named
+from openbits.service.context import Context
 from openbits.service.engine import Engine
 from openbits.service.events import EventStream
+from openbits.service.identities import named
 from openbits.service.interface import ServiceInterface
+from openbits.service.logons import Logons
 from openbits.service.notify import Notifier
+from openbits.service.ownership import Ownership
 from openbits.service.publishing import Publishing
 from openbits.service.record import Record
+from openbits.service.sessions import Sessions
 from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
 from openbits.service.spawner_link import Record as PeerRecord
+from openbits.service.temporaries import Temporaries
+from openbits.service.tokens import Tokens
 from openbits.service.transfers import Transfers
 from openbits.store.changes import StoreError
 from openbits.store.sqlite import Store, open_store
@@ -80,6 +87,13 @@ class Manager:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._ca_file = config.ca_file()
         self._failure = ""
+        self._sessions = Sessions(
+            config.sessions if configured["mode"] == "machine" else settings.Sessions(assume_logged_on=(EVERYBODY,)),
+            zygote_pid=configured["pids"]["zygote"],
+            connected=lambda: {caller.peer.identity.uid for caller in self._callers.values()},
+            owners=lambda: self._context.engine.owners,
+            on_change=self._sessions_changed,
+        )
 
     async def serve(self) -> None:
         """Run until the spawner ends the channel or a commit fails."""
@@ -89,8 +103,13 @@ class Manager:
             log.error("store_damaged kept_as=%s", loaded.was_damaged)
         writer = Writer(self._store)
         self._context = self._build(writer, loaded.last_seq)
-        self._context.engine.load(loaded.jobs)
-        log.info("started jobs=%d mode=%s", len(loaded.jobs), self._configured["mode"])
+        await self._sessions.watch()
+        failpoint("start.store-read")
+        self._context.engine.load(loaded.heads)
+        failpoint("start.queue-loaded")
+        log.info("started jobs=%d mode=%s", len(loaded.heads), self._configured["mode"])
+        del loaded
+        gc.freeze()  # the records stay: collections that walk a hundred thousand of them stop the loop for nothing
         self._context.link.ready()
         self._consider_idle()
         try:
@@ -102,67 +121,64 @@ class Manager:
                 self._context.link.failed(self._failure)
 
     def _build(self, writer: Writer, last_seq: int) -> Context:
-        stream = EventStream(last_seq, self._subscriber_gone)
+        stream = EventStream(last_seq)
         link = SpawnerLink(self._control, self._connected, self._disconnected, self._token_ended, self._stop)
         engine = Engine(
             writer=writer,
+            read_job=self._store.job,
             stream=stream,
             now=present,
             on_failed_commit=self._commit_failed,
             on_owner_gone=self._owner_gone,
+            logon_needed=self._sessions.logon_needed,
         )
         children = Children(link, self._configure_worker)
         publishing = Publishing(engine, children)
+        access = self._config.access_settings()
+        adding, temporaries = Adding(engine, children, link), Temporaries(engine, children, access)
         context = Context(
             mode=self._configured["mode"],
             uid=self._configured["uid"],
             process_ids={**self._configured["pids"], "manager": os.getpid()},
-            access=self._config.access_settings(),
+            access=access,
             link=link,
+            logons=Logons(link),
+            tokens=Tokens(link, engine, children, self._sessions),
             engine=engine,
             children=children,
-            adding=Adding(engine, children, link),
+            adding=adding,
+            ownership=Ownership(engine, adding, temporaries, access),
             publishing=publishing,
             notifier=Notifier(engine),
             store=self._store,
         )
-        engine.hands = Hands(Transfers(engine, children), publishing, context.notifier)
+        engine.hands = Hands(Transfers(engine, children, temporaries), publishing, context.notifier)
         return context
 
     # -- connections ----------------------------------------------------------------------------------------------
 
-    def _connected(self, peer: PeerRecord, sock: socket.socket) -> None:
-        self._spawn(self._welcome(peer, sock))
+    def _connected(self, peer: PeerRecord, sock: socket.socket, process: int | None) -> None:
+        self._spawn(self._welcome(peer, sock, process))
 
-    async def _welcome(self, peer: PeerRecord, sock: socket.socket) -> None:
-        caller = Caller(replace(peer, identity=await named(peer.identity)))
+    async def _welcome(self, peer: PeerRecord, sock: socket.socket, process: int | None) -> None:
+        self._sessions.greet(peer.identity.uid)
+        caller = Caller(replace(peer, identity=await named(peer.identity)), process)
         self._callers[peer.cookie] = caller
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
+        failpoint("connection.handed-over")
         serve(sock, ServiceInterface(self._context, caller), lambda: self._gone(caller))
         self._context.publishing.sweep(peer.identity.uid)
+
+    def _sessions_changed(self, change: Difference) -> None:
+        self._context.tokens.sessions_changed(change)
 
     def _disconnected(self, cookie: Cookie) -> None:
         self._context.children.retire_vouched(cookie)
 
     def _token_ended(self, cookie: Cookie) -> None:
-        """Its session or logon is over, or nobody holds it any more: no job goes on with it (jobs.md §14 H4)."""
-        self._context.children.retire_vouched(cookie)
-        for record in list(self._context.engine.records.values()):
-            if record.helper_token is None or record.helper_token.record.cookie != cookie:
-                continue
-            who = label(record.helper_token.record.identity)
-            record.drop_token()
-            log.info("helper_token_ended job=%s", record.job.job_id)
-            if record.job.helper_token_flags:
-                error = JobError(
-                    code=codes.BG_E_TOKEN_REQUIRED,
-                    context=ErrorContext.GENERAL_QUEUE_MANAGER,
-                    detail=f"the helper token of {who} ended with its logon or session",
-                    at=present().wall,
-                )
-                self._context.engine.apply(record, events.TokenLost(error=error))
+        self._context.tokens.ended(cookie)
 
     def _gone(self, caller: Caller) -> None:
         caller.close()
@@ -180,7 +196,7 @@ class Manager:
         self._consider_idle()
 
     async def _dismiss(self, uid: int) -> None:
-        if not any(record.job.owner.uid == uid for record in self._context.engine.records.values()):
+        if not self._context.engine.needs(uid):
             try:
                 await self._context.link.dismiss(uid)
             except RefusedError as error:
@@ -202,14 +218,11 @@ class Manager:
                 log.error("ca_file_unreadable path=%s why=%s", self._ca_file, os.strerror(error.errno or errno.EIO))  # noqa: TRY400  # the text says it all
         worker.configure({"op": "configure", "limits": limits}, descriptors)
 
-    def _subscriber_gone(self, subscriber_id: str) -> None:
-        self._context.notifier.subscriber_gone(subscriber_id)
-
     def _commit_failed(self, error: BaseException) -> None:
-        if not self._failure:  # the first one says it all
+        if not self._stopped.done():  # the first one says it all; once stopped, the writer takes nothing more
             log.critical("commit_failed %s", error)
             self._failure = str(error)
-        self._stop()
+            self._stop()
 
     def _consider_idle(self) -> None:
         if self._configured["mode"] != "user" or self._callers or self._context.engine.records:
@@ -249,8 +262,8 @@ class Hands:
                 self._transfers.stop(record)
             case events.PublishFiles():
                 self._publishing.publish(record)
-            case events.RemoveTemporaries(file_indexes):
-                self._publishing.remove(record, file_indexes)
+            case events.RemoveTemporaries():
+                self._publishing.remove(record)
             case events.Notify():
                 self._notifier.deliver(record)
             case _:

@@ -12,6 +12,7 @@ from openbits.core.enums import ErrorContext, JobState
 from openbits.core.errors import BitsError
 from openbits.core.model import File, JobError, Leftover, Temporary
 from openbits.core.wording import label
+from openbits.failpoints import failpoint
 from openbits.service.children import Broker, BrokerError, ChildLostError, Children
 from openbits.service.engine import Engine
 from openbits.service.identities import Source, source_of_maker
@@ -44,9 +45,9 @@ class Publishing:
         """Rename every transferred file; the answer to Complete follows."""
         self._run(self._publish(record))
 
-    def remove(self, record: Record, file_indexes: tuple[int, ...]) -> None:
-        """Remove temporaries; the answer to Complete or Cancel follows."""
-        self._run(self._remove(record, file_indexes))
+    def remove(self, record: Record) -> None:
+        """Remove temporaries that are of no use; the answer to Complete or Cancel follows."""
+        self._run(self._remove(record))
 
     def settle(self, record: Record) -> None:
         """Answer the Complete or Cancel of a job that is over and of which nothing has to be removed."""
@@ -55,17 +56,19 @@ class Publishing:
 
     def sweep(self, uid: int) -> None:
         """An identity is back: remove what final jobs and changed identities left behind under it."""
-        for record in list(self._engine.records.values()):
-            indexes = lifecycle.removable(record.job)
-            if any(leftover.temporary.uid == uid for leftover in record.job.leftovers) or any(
-                temporary.uid == uid for index in indexes if (temporary := record.job.files[index].temporary)
-            ):
-                self.remove(record, indexes)
+        for record in self._engine.littered(uid):
+            self.remove(record)
 
     def _run(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, BitsError):  # which is a failed commit: the engine has told it
+            log.error("filing_crashed", exc_info=error)
 
     async def _publish(self, record: Record) -> None:
         async with record.filing:
@@ -73,7 +76,9 @@ class Publishing:
             record.complete_error = error
             if error is not None:
                 log.warning("publish_failed job=%s why=%s", record.job.job_id, error.detail)
+            failpoint("complete.all-renamed")
             await self._engine.apply(record, events.PublishingEnded(error=error, lost_file=lost_file))
+            failpoint("complete.ended")
         if error is not None:
             answer_failure(record, BitsError(error.code, codes.describe(error), context=error.context))
         elif not record.job.is_completing:
@@ -89,7 +94,9 @@ class Publishing:
             except Exception as failure:  # noqa: BLE001  # every way to fail is the answer to Complete
                 error = job_error_of(failure, file, index, self._engine.now().wall, _label_of_maker(record, file))
                 return error, index if _is_lost(failure) else None
+            failpoint("complete.renamed")
             await self._engine.apply(record, events.FilePublished(file_index=index))
+            failpoint("complete.row-written")
         return None, None
 
     async def _publish_one(self, record: Record, file: File, temporary: Temporary) -> None:
@@ -99,18 +106,21 @@ class Publishing:
         maker = self._maker_of(record, temporary)
         await self._children.with_broker(maker.uid, maker.by, publish)
 
-    async def _remove(self, record: Record, file_indexes: tuple[int, ...]) -> None:
-        """Remove what is asked for and still there, and the leftovers; then a job that is over is answered."""
+    async def _remove(self, record: Record) -> None:
+        """Remove what is of no use now; then a job that was over by then is answered."""
         async with record.filing:
-            results = {index: await self._removed(record, record.job.files[index]) for index in file_indexes}
+            is_over, unused = record.job.state.is_final, lifecycle.removable(record.job)
+            results = {index: await self._removed(record, record.job.files[index]) for index in unused}
             leftovers = {item: await self._removed(record, item) for item in record.job.leftovers}
             news = events.TemporariesRemoved(
                 file_indexes=tuple(index for index, result in results.items() if result is not Removal.KEPT),
                 leftovers=tuple(item for item, result in leftovers.items() if result is not Removal.KEPT),
             )
+            failpoint("remove.unlinked")
             if (news.file_indexes or news.leftovers) and not lifecycle.is_forgotten(record.job):
                 await self._engine.apply(record, news)
-        if record.job.state.is_final:
+                failpoint("remove.row-written")
+        if is_over:
             record.drop_token()  # not before: the helper's files are removed by the helper
             is_clean = {*results.values(), *leftovers.values()} <= {Removal.DONE}
             answer(record, is_clean=is_clean)
@@ -132,7 +142,7 @@ class Publishing:
         return Removal.DONE
 
     def _maker_of(self, record: Record, temporary: Temporary) -> Source:
-        maker = source_of_maker(record, temporary, self._engine.records.values())
+        maker = source_of_maker(record, temporary, self._engine.token_holders())
         if maker is None:
             raise BitsError(
                 codes.BG_E_TOKEN_REQUIRED,
@@ -156,6 +166,7 @@ def _is_lost(failure: Exception) -> bool:
 
 def answer(record: Record, *, is_clean: bool) -> None:
     """Answer the Complete or Cancel that waits for this job, which is over; `is_clean`: nothing was left behind."""
+    failpoint("close.answering")
     if record.closing is not None and not record.closing.done():
         is_complete = record.job.state is JobState.ACKNOWLEDGED
         result = lifecycle.complete_result(record.job) if is_complete else codes.S_OK

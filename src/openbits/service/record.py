@@ -1,18 +1,75 @@
-"""What the manager keeps in memory beside a job: its token, its running transfer, what is not worth storing."""
+"""What the manager keeps in memory of a job: always its record, the job itself while somebody needs it.
+
+A hundred thousand jobs wait in the store; in memory each is a record of half a kilobyte. `Record.job` reads the job
+when it is asked for, and the shelf lets go of jobs that nothing is going on with. A job is read only while no commit of
+it is under way, so there is never a second version of it.
+"""
 
 import asyncio
-from dataclasses import dataclass, field
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from openbits.core.model import Job, JobError
+from openbits.core.enums import JobState, Priority
+from openbits.core.model import Job, JobError, JobId, Temporary
 from openbits.service.spawner_link import Token
+
+KEPT = 10_000
+"""So many jobs and files together stay in memory (some ten megabytes), more only while something goes on with them."""
+LOOKS = 64
+"""How many jobs are looked at for one to let go of, each time one comes in."""
+
+
+class Shelf:
+    """What all records share: how a job is read, the jobs in memory as they came, and who holds a helper token."""
+
+    def __init__(self, read: Callable[[JobId], Job]) -> None:
+        self.read = read
+        self.token_holders: dict[JobId, Record] = {}
+        self._held: deque[Record] = deque()
+        self._size = 0
+
+    def put(self, record: "Record", before: Job | None, after: Job) -> None:
+        """A record holds `after` now, and held `before`; others may have to make room."""
+        self._size += _size(after) - (_size(before) if before is not None else 0)
+        if before is None:
+            self._held.append(record)
+        for _ in range(min(LOOKS, len(self._held))):
+            if self._size <= KEPT:
+                return
+            oldest = self._held.popleft()
+            if oldest is record or oldest.is_busy:
+                self._held.append(oldest)
+            else:
+                self._size -= _size(oldest.job)
+                oldest.let_go()
+
+
+class Spare(NamedTuple):
+    """Read-only descriptor of an unfinished file that a helper made; see `service.temporaries`."""
+
+    file_index: int
+    temporary: Temporary
+    descriptor: int
 
 
 @dataclass(slots=True, eq=False)
 class Record:
     """A job in the manager. Handles keep it after the job has left the queue, so that getters still work."""
 
-    job: Job
-    helper_token: Token | None = None
+    shelf: Shelf
+    number: int
+    """Records are numbered in the order of their creation."""
+    job_id: JobId
+    owner_uid: int
+    state: JobState
+    priority: Priority
+    is_stored: bool = True
+    """False after the job was forgotten: then there is nothing to read it from."""
+    commits: int = 0
+    """Changes of this job on their way to the disk."""
     transfer: "asyncio.Task[None] | None" = None
     live_bytes: int | None = None
     """Bytes of the current file that arrived, not all of them on the disk yet; None outside a transfer."""
@@ -21,19 +78,104 @@ class Record:
     """Result of the Complete or Cancel that is being carried out."""
     complete_error: JobError | None = None
     """Why the last Complete failed; the job stays and says so."""
-    filing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while files are published or removed: one such act at a time."""
-    lost_temporaries: set[int] = field(default_factory=set)
+    spare: Spare | None = None
+    lost_temporaries: frozenset[int] = frozenset()
     """Indexes of files that began again because their temporary was gone; the next time is an error (OPEN-34)."""
+    subscriber_id: str = ""
+    """The event stream that gets the notices of the job (SetNotifyInterface); it may have ended."""
+    registrations: int = 0
+    """How often that was chosen: the number of the present choice."""
+    sent_notice: tuple[str, int] | None = None
+    """Subscriber and number of the notice that is under way to it."""
+    notice_timer: asyncio.TimerHandle | None = None
+    """Runs while a notice that was refused waits to be sent again."""
     last_progress_at: float = 0.0
     last_served_at: float = 0.0
     queued_at: float = 0.0
     active_since: float = 0.0
     look_again_at: float | None = None
     """Boot clock: when a job that waits for a condition to end is tried again; see `engine.CONDITION_SECONDS`."""
+    _job: Job | None = None
+    _clocks: tuple[float | None, float | None] | None = None
+    """The boot-clock instants of a job that was let go of: the store does not have them."""
+    _token: Token | None = None
+    _filing: asyncio.Lock | None = field(default=None, repr=False)
+
+    @property
+    def job(self) -> Job:
+        """The newest version of the job. Raises BitsError if it has to be read and the store is broken."""
+        if self._job is None:
+            job = self.shelf.read(self.job_id)
+            if self._clocks is not None:
+                retry_at, stalled_since = self._clocks
+                job = replace(job, retry_at=retry_at, stalled_since=stalled_since)
+            self.job = job
+            return job
+        return self._job
+
+    @job.setter
+    def job(self, job: Job) -> None:
+        before, self._job = self._job, job
+        self.owner_uid, self.state, self.priority = job.owner.uid, job.state, job.properties.priority
+        self.shelf.put(self, before, job)
+
+    @property
+    def helper_token(self) -> Token | None:
+        """The second identity of the job; it belongs to the record, which closes it."""
+        return self._token
+
+    @helper_token.setter
+    def helper_token(self, token: Token | None) -> None:
+        self._token = token
+        if token is not None:
+            self.shelf.token_holders[self.job_id] = self
+        else:
+            self.shelf.token_holders.pop(self.job_id, None)
 
     def drop_token(self) -> None:
         """Let go of the helper token."""
-        if self.helper_token is not None:
-            self.helper_token.close()
+        if self._token is not None:
+            self._token.close()
             self.helper_token = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Something goes on with the job, so it stays in memory."""
+        return self.commits > 0 or self.state.is_active
+
+    def let_go(self) -> None:
+        """Forget the job until it is asked for; one that is not in the store any more is kept."""
+        if self.is_stored and self._job is not None:
+            clocks = (self._job.retry_at, self._job.stalled_since)
+            self._clocks = clocks if clocks != (None, None) else None
+            self._job = None
+
+    @property
+    def filing(self) -> asyncio.Lock:
+        """Held while files are opened, copied, published or removed: one such act at a time."""
+        if self._filing is None:
+            self._filing = asyncio.Lock()
+        return self._filing
+
+    def keep_spare(self, file_index: int, temporary: Temporary, descriptor: int) -> None:
+        """Hold this descriptor, which belongs to the record from now on, in place of an earlier one."""
+        self._drop_spare()
+        self.spare = Spare(file_index, temporary, descriptor)
+        self.drop_useless_spare()
+
+    def drop_useless_spare(self) -> None:
+        """Let go of the spare unless its file is still the unfinished one of a job that may go on."""
+        if self.spare is None:
+            return
+        file = self.job.files[self.spare.file_index]
+        if self.job.state.is_final or file.is_transferred or file.temporary != self.spare.temporary:
+            self._drop_spare()
+
+    def _drop_spare(self) -> None:
+        if self.spare is not None:
+            os.close(self.spare.descriptor)
+            self.spare = None
+
+
+def _size(job: Job) -> int:
+    return 1 + len(job.files)

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openbits import channel
 from openbits.channel import Message
@@ -17,6 +17,7 @@ from openbits.core import codes
 from openbits.core.enums import Level
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, Identity
+from openbits.core.sessions import Session
 from openbits.identity.registry import SO_COOKIE
 from openbits.service.channels import AsyncChannel
 
@@ -24,6 +25,8 @@ log = logging.getLogger("openbits.manager")
 
 LIST_BYTES = channel.MESSAGE_BYTES // 2
 """A list in a message is cut into parts about so long; its longest item, a path of 4096 bytes, has 24 KiB as JSON."""
+
+SHOWN_NAME_CHARACTERS = 256
 
 _UNPROVED = (codes.ERROR_LOGON_FAILURE, "the user name or the password is wrong, or the password is locked")
 PAM_RESULTS: dict[int | None, tuple[int, str]] = {
@@ -60,6 +63,8 @@ class Record:
     identity: Identity
     level: Level = Level.IMPERSONATE
     is_foreign_userns: bool = False
+    session: Session | None = None
+    """Of a token: the session it ends with."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +91,7 @@ class SpawnerLink:
     def __init__(
         self,
         sock: socket.socket,
-        on_connection: Callable[[Record, socket.socket], None],
+        on_connection: Callable[[Record, socket.socket, int | None], None],
         on_disconnected: Callable[[Cookie], None],
         on_token_ended: Callable[[Cookie], None],
         on_closed: Callable[[], None],
@@ -113,9 +118,14 @@ class SpawnerLink:
 
     async def logon(self, by: Cookie, level: Level, user: str, password: str | None) -> Token:
         """LogonUser: the secret goes to the logon helper on a channel of its own, past the spawner."""
+        try:
+            secret = channel.encode({"user": user, "password": password})
+        except ValueError:
+            text = cannot_log_on(user, "user name and password are longer than any; give those of an account")
+            raise RefusedError("broken", text, codes.E_INVALIDARG) from None
         near, far = channel.pair()
         try:
-            channel.send(near, {"user": user, "password": password})
+            channel.send_encoded(near, secret)
             answer = await self._request({"op": "logon", "by": by, "level": int(level)}, [os.dup(far.fileno())])
         except RefusedError as refused:
             raise logon_refusal(user, refused) from None
@@ -137,10 +147,24 @@ class SpawnerLink:
         """The last job of `uid` has ended."""
         await self._request({"op": "dismiss", "uid": uid})
 
-    def remember(self, record: Record) -> None:
-        """Replace what is known of a token, for example to add its account name."""
-        if record.cookie in self._tokens:
-            self._tokens[record.cookie] = record
+    def describe(self, token: Token, identity: Identity, session: Session | None) -> None:
+        """Remember of a new token what the spawner does not know: the account name and the session it ends with."""
+        token.record = replace(token.record, identity=identity, session=session)
+        if self.is_live(token):
+            self._tokens[token.record.cookie] = token.record
+
+    def is_live(self, token: Token) -> bool:
+        """False when the token has ended."""
+        return token.record.cookie in self._tokens
+
+    def tokens_of(self, session: Session) -> list[Cookie]:
+        """The live tokens that end with a session."""
+        return [record.cookie for record in self._tokens.values() if record.session == session]
+
+    def end_token(self, cookie: Cookie) -> None:
+        """Make a token end for everybody; `token-ended` follows, and nobody can present it from now on."""
+        del self._tokens[cookie]
+        self._channel.send({"op": "end-token", "id": 0, "cookie": cookie})
 
     def ready(self) -> None:
         """The queue is loaded: clients may come."""
@@ -165,7 +189,8 @@ class SpawnerLink:
             os.close(descriptor)
             raise BitsError(
                 codes.E_HANDLE,
-                "the descriptor is not a token of this service; get one with LogonUser or OpenProcessToken",
+                "the descriptor is not a token of this service, or it has ended, as tokens do with the session they "
+                "were made in; get one with LogonUser or OpenProcessToken",
             ) from None
         return Token(record, descriptor)
 
@@ -195,7 +220,8 @@ class SpawnerLink:
                 future.set_result((message, descriptors))
         elif message["event"] == "connected":
             record = _record(message["cookie"], message["record"])
-            self._on_connection(record, _one_socket(descriptors))
+            connection, *process = descriptors
+            self._on_connection(record, socket.socket(fileno=connection), process[0] if process else None)
         elif message["event"] == "disconnected":
             self._on_disconnected(message["cookie"])
         elif message["event"] == "token-ended":
@@ -251,7 +277,12 @@ def logon_refusal(user: str, refused: RefusedError) -> RefusedError:
         return refused
     text = str(refused) if refused.pam is None else f"PAM service openbits answered {refused.pam} ({refused})"
     hresult, text = PAM_RESULTS.get(refused.pam, (codes.ERROR_NO_LOGON_SERVERS, text))
-    return RefusedError(refused.reason, f"cannot log on as {user!r}: {text or refused}", hresult, refused.pam)
+    return RefusedError(refused.reason, cannot_log_on(user, text or str(refused)), hresult, refused.pam)
+
+
+def cannot_log_on(user: str, why: str) -> str:
+    """The refusal of a logon in words."""
+    return f"cannot log on as {user[:SHOWN_NAME_CHARACTERS]!r}: {why}"
 
 
 def _spawner_gone() -> RefusedError:

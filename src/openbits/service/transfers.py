@@ -5,28 +5,26 @@ Only descriptors cross from broker to worker. Everything that goes wrong ends as
 """
 
 import asyncio
-import errno
 import logging
 import os
 import random
-import secrets
 
 from openbits.channel import Message
-from openbits.core import codes, events
+from openbits.core import codes, events, proxies
 from openbits.core.access import Use
 from openbits.core.enums import ErrorContext, Priority
 from openbits.core.errors import BitsError
 from openbits.core.model import File, JobError, Temporary, Validators
-from openbits.core.wording import public_url
+from openbits.core.wording import host_of, public_url
+from openbits.failpoints import failpoint
 from openbits.service.children import Broker, BrokerError, ChildLostError, Children, Worker
 from openbits.service.engine import Engine
 from openbits.service.identities import Source, source_for, source_of_maker
 from openbits.service.record import Record
 from openbits.service.spawner_link import RefusedError
+from openbits.service.temporaries import PASSING_TROUBLE, BytesLostError, Temporaries
 
 log = logging.getLogger("openbits.manager")
-
-NAME_TRIES = 8
 
 CHILD_ENDED = 0x8007042B
 """HRESULT_FROM_WIN32(ERROR_PROCESS_ABORTED): a broker or worker died; transient by rule E8."""
@@ -52,14 +50,15 @@ class TemporaryLostError(BitsError):
 class Transfers:
     """Starts and stops attempts."""
 
-    def __init__(self, engine: Engine, children: Children) -> None:
+    def __init__(self, engine: Engine, children: Children, temporaries: Temporaries) -> None:
         self._engine = engine
         self._children = children
+        self._temporaries = temporaries
 
     def start(self, record: Record, effect: events.StartTransfer) -> None:
         """Carry out StartTransfer; an effect that a later step has overtaken does nothing."""
         if record.job.epoch == effect.epoch and record.job.state.is_active:
-            attempt = Attempt(self._engine, self._children, record, effect.file_index, effect.epoch)
+            attempt = Attempt(self._engine, self._children, self._temporaries, record, effect)
             record.transfer = asyncio.get_running_loop().create_task(attempt.run())
 
     def stop(self, record: Record) -> None:
@@ -72,13 +71,21 @@ class Transfers:
 class Attempt:
     """One attempt at one file; cancelled as a task."""
 
-    def __init__(self, engine: Engine, children: Children, record: Record, file_index: int, epoch: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        children: Children,
+        temporaries: Temporaries,
+        record: Record,
+        order: events.StartTransfer,
+    ) -> None:
         self._engine = engine
         self._children = children
+        self._temporaries = temporaries
         self._record = record
-        self._index = file_index
-        self._epoch = epoch
-        self._key = f"{record.job.job_id}:{epoch}"
+        self._index = order.file_index
+        self._epoch = order.epoch
+        self._key = f"{record.job.job_id}:{order.epoch}"
         self._ended = asyncio.get_running_loop().create_future()
         self._local = self._network = NOBODY
         self._acting = NOBODY
@@ -94,8 +101,11 @@ class Attempt:
         try:
             self._local = source_for(self._record, Use.DOWNLOAD_TEMPORARY, ErrorContext.LOCAL_FILE)
             self._network = source_for(self._record, Use.SOCKET, ErrorContext.REMOTE_FILE)
+            self._acting = self._network
+            self._check_proxies()
             self._acting = self._local
-            descriptor = await self._open()
+            async with self._record.filing:
+                descriptor = await self._open()
             self._acting = self._network
             try:
                 worker = await self._children.worker(self._network.uid, self._network.by)
@@ -103,6 +113,7 @@ class Attempt:
                 os.close(descriptor)
                 raise
             worker.transfer(self._key, self._order(), descriptor, self._news)
+            failpoint("transfer.ordered")
             await self._ended
         except asyncio.CancelledError:
             if worker is not None:
@@ -116,6 +127,7 @@ class Attempt:
     def _order(self) -> Message:
         file = self._file
         validators = file.validators
+        properties = self._record.job.properties
         return {
             "url": file.remote_name,
             "offset": self._offset,
@@ -124,8 +136,22 @@ class Attempt:
                 "etag": validators.etag,
                 "last_modified": validators.last_modified,
             },
-            "is_foreground": self._record.job.properties.priority is Priority.FOREGROUND,
+            "is_foreground": properties.priority is Priority.FOREGROUND,
+            "proxy": {
+                "usage": properties.proxy_usage.name.lower(),
+                "list": properties.proxy_list,
+                "bypass": properties.proxy_bypass_list,
+            },
         }
+
+    def _check_proxies(self) -> None:
+        """Setters store the lists unread; that they cannot be used is found here (jobs.md §7.2)."""
+        settings = self._record.job.properties
+        try:
+            proxies.of_settings(settings.proxy_usage, settings.proxy_list, settings.proxy_bypass_list)
+        except proxies.BadProxiesError as error:
+            code = codes.BG_E_INVALID_PROXY_INFO
+            raise BitsError(code, str(error), context=ErrorContext.GENERAL_TRANSPORT) from None
 
     # -- the local file -------------------------------------------------------------------------------------------
 
@@ -134,11 +160,14 @@ class Attempt:
         return await self._children.broker(self._local.uid, self._local.by)
 
     async def _open(self) -> int:
-        """A descriptor of the temporary file: the one that is there if it is still ours, else a new one."""
+        """A descriptor of the temporary file: the one that is there, a copy of another identity's, or a new one."""
         temporary = self._file.temporary
         if temporary is None:
             return await self._create()
-        loss = ""
+        loss = note = ""
+        if temporary.ino and temporary.uid != self._local.uid and self._file.transferred_bytes > 0:
+            note = await self._adopt()
+            temporary = self._file.temporary or temporary
         if temporary.ino and temporary.uid == self._local.uid:
             descriptor, loss = await self._reopen(temporary)
             if descriptor is not None:
@@ -147,20 +176,40 @@ class Attempt:
         await self._remove_old(temporary)
         if is_counted:
             self._count_loss(temporary, loss)
-        return await self._create()
+        return await self._create(note)
+
+    async def _adopt(self) -> str:
+        """Go on in a copy of our own, or say why the file has to begin again."""
+        by_helper = self._local.by is not None
+        try:
+            copy = await self._temporaries.copy(self._record, self._index, self._local, by_helper=by_helper)
+        except BytesLostError as error:
+            log.warning("bytes_lost job=%s file=%d why=%s", self._record.job.job_id, self._index, error)
+            return f"began again as {self._local.label}, who cannot have the bytes of the former identity: {error}"
+        failpoint("copy.filled")
+        event = events.TemporaryAdopted(epoch=self._epoch, file_index=self._index, temporary=copy)
+        committed = self._engine.apply(self._record, event)
+        if self._file.temporary != copy:
+            self._temporaries.tidy(self._record)
+            raise OvertakenError
+        await committed
+        failpoint("copy.adopted")
+        return ""
 
     async def _reopen(self, temporary: Temporary) -> tuple[int | None, str]:
         """The descriptor, or why the file is lost (OPEN-34)."""
         try:
             size, descriptor = await (await self._broker()).reopen(self._file.directory, temporary)
         except BrokerError as error:
-            if error.step not in {"changed", "reopen"} or error.errno in {errno.EMFILE, errno.ENFILE, errno.EIO}:
+            if error.step not in {"changed", "reopen"} or error.errno in PASSING_TROUBLE:
                 raise
             return None, str(error)
         if size < self._file.transferred_bytes:
             os.close(descriptor)
             return None, f"somebody cut it from {self._file.transferred_bytes} to {size} bytes"
         self._offset = self._file.transferred_bytes
+        failpoint("transfer.reopened")
+        await self._keep_spare(descriptor)
         return descriptor, ""
 
     def _count_loss(self, temporary: Temporary, why: str) -> None:
@@ -173,11 +222,11 @@ class Attempt:
                 f"see who else changes {self._file.directory.path}",
                 context=ErrorContext.LOCAL_FILE,
             )
-        self._record.lost_temporaries.add(self._index)
+        self._record.lost_temporaries |= {self._index}
 
     async def _remove_old(self, temporary: Temporary) -> None:
         """Remove a temporary that cannot be used any more; if its maker is not there it becomes a leftover."""
-        maker = source_of_maker(self._record, temporary, self._engine.records.values())
+        maker = source_of_maker(self._record, temporary, self._engine.token_holders())
         if maker is None:
             return
         directory = self._file.directory
@@ -187,43 +236,38 @@ class Attempt:
             log.warning("temporary_kept job=%s name=%s why=%s", self._record.job.job_id, temporary.name, error)
             if not isinstance(error, BrokerError) or error.step != "changed":  # then it is not ours to remove
                 return
+        failpoint("transfer.old-removed")
         await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
 
-    async def _create(self) -> int:
-        """P3, with the name committed before the file exists and its identity before a byte is written."""
-        local, directory = self._local, self._file.directory
-        for _ in range(NAME_TRIES):
-            name = f".BIT{secrets.token_hex(4)}.tmp"
-            by_helper = local.by is not None
-            planned = Temporary(name=name, dev=directory.dev, ino=0, birth_ns=0, uid=local.uid, by_helper=by_helper)
-            await self._announce(planned)
-            try:
-                made, descriptor = await (await self._broker()).create(directory, name)
-            except BrokerError as error:
-                if error.errno == errno.EEXIST:  # somebody else's file: it is none of our leftovers
-                    await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
-                    continue
-                raise
-            try:
-                await self._announce(Temporary(**made, by_helper=by_helper))
-            except BaseException:
-                os.close(descriptor)
-                raise
-            self._offset = 0
-            return descriptor
-        raise BitsError(
-            codes.from_errno(errno.EEXIST),
-            f"cannot find a free name for a temporary file in {directory.path}",
-            context=ErrorContext.LOCAL_FILE,
-        )
+    async def _create(self, note: str = "") -> int:
+        """P3; progress begins at 0, and `note` says why it begins again."""
 
-    async def _announce(self, temporary: Temporary) -> None:
-        """Have the store know the file. Raises OvertakenError if the job does not listen to this attempt any more."""
-        event = events.TemporaryCreated(epoch=self._epoch, file_index=self._index, temporary=temporary)
-        committed = self._engine.apply(self._record, event)
-        if self._file.temporary != temporary:
-            raise OvertakenError
-        await committed
+        async def announce(temporary: Temporary) -> None:
+            event = events.TemporaryCreated(epoch=self._epoch, file_index=self._index, temporary=temporary, note=note)
+            committed = self._engine.apply(self._record, event)
+            if self._file.temporary != temporary:  # the job does not listen to this attempt any more
+                raise OvertakenError
+            await committed
+
+        async def retract(_: Temporary) -> None:
+            await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
+
+        local, directory = self._local, self._file.directory
+        by_helper = local.by is not None
+        _, descriptor = await self._temporaries.make(local, directory, announce, retract, by_helper=by_helper)
+        self._offset = 0
+        await self._keep_spare(descriptor)
+        return descriptor
+
+    async def _keep_spare(self, descriptor: int) -> None:
+        """For a helper's file; `descriptor` is closed if this attempt ends here."""
+        if self._local.by is None:
+            return
+        try:
+            await self._temporaries.keep_spare(self._record, self._index, self._local)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     # -- news of the worker ---------------------------------------------------------------------------------------
 
@@ -248,7 +292,7 @@ class Attempt:
             size_bytes=message["size_bytes"], etag=message["etag"], last_modified=message["last_modified"]
         )
         self._record.live_bytes = int(message["offset"])
-        self._record.phase = "transferring"
+        self._record.phase = f"receiving from {host_of(self._file.remote_name)}"
         self._apply(
             events.Connected(
                 epoch=self._epoch,
@@ -269,10 +313,12 @@ class Attempt:
     def _on_progressed(self, message: Message) -> None:
         self._record.live_bytes = int(message["transferred_bytes"])
         durable = int(message["durable_bytes"])
+        failpoint("transfer.progress-heard")
         if durable > self._file.transferred_bytes:
             self._apply(events.Progressed(epoch=self._epoch, file_index=self._index, transferred_bytes=durable))
 
     def _on_transferred(self, message: Message) -> None:
+        failpoint("transfer.end-heard")
         self._finish()
         self._apply(
             events.FileTransferred(epoch=self._epoch, file_index=self._index, size_bytes=int(message["size_bytes"]))
@@ -290,7 +336,7 @@ class Attempt:
             identity=(self._local if is_local else self._network).label,
             subject=_path(self._file) if is_local else public_url(self._file.remote_name),
             file_index=self._index,
-            protocol="http",
+            protocol=None if is_local else "http",
             at=self._engine.now().wall,
             retry_after_seconds=message["retry_after_seconds"],
         )
@@ -327,13 +373,15 @@ def job_error_of(error: Exception, file: File, index: int, at: float, identity: 
     """The error object for a failure on our side of the transfer; `identity` is the label of who acted."""
     path = _path(file)
     if isinstance(error, BitsError):
+        is_remote = error.context in {ErrorContext.REMOTE_FILE, ErrorContext.GENERAL_TRANSPORT}
         return JobError(
             code=error.hresult,
             context=error.context,
             detail=error.text,
             identity=identity,
-            subject=path,
+            subject=public_url(file.remote_name) if is_remote else path,
             file_index=index,
+            protocol="http" if is_remote else None,
             at=at,
         )
     if isinstance(error, BrokerError):

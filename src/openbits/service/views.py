@@ -67,6 +67,7 @@ def error_info(error: JobError) -> ErrorInfo:
         "symbol": codes.symbol(error.code),
         "context": error.context.name.lower(),
         "message": codes.describe(error),
+        "detail": codes.presentable(error.detail),
         "identity": error.identity,
         "subject": error.subject,
         "file_index": error.file_index,

@@ -1,0 +1,100 @@
+"""TakeOwnership: an administrator becomes the owner of a job (jobs.md §7.2, identity.md §8).
+
+Nothing of the new owner ever lands in a file that the old one can read or change: what the old owner made is copied
+before the job changes hands, into files that the new owner's broker makes, and all of it or nothing. The kernel
+decides whether that broker may: uid 0 too acts without any capability. Files of a helper stay the helper's, since
+with the flags that made them the owner's rights on files do not matter.
+"""
+
+from openbits.core import access, codes, events, lifecycle
+from openbits.core.enums import ErrorContext, Verb
+from openbits.core.errors import BitsError
+from openbits.core.model import File, Identity, Temporary
+from openbits.core.wording import label, name_of
+from openbits.service import audit
+from openbits.service.adding import Adding
+from openbits.service.children import BrokerError, ChildLostError
+from openbits.service.engine import Engine
+from openbits.service.identities import Source
+from openbits.service.record import Record
+from openbits.service.spawner_link import Cookie, RefusedError
+from openbits.service.temporaries import BytesLostError, Temporaries
+from openbits.service.transfers import CHILD_ENDED, code_of_broker_error
+
+
+class Ownership:
+    """Gives jobs another owner."""
+
+    def __init__(self, engine: Engine, adding: Adding, temporaries: Temporaries, settings: access.Settings) -> None:
+        self._engine = engine
+        self._adding = adding
+        self._temporaries = temporaries
+        self._settings = settings
+
+    async def take(self, record: Record, owner: Identity, by: Cookie) -> None:
+        """Make the caller `owner` the owner; `by` vouches for its identity.
+
+        Raises BitsError, and nothing was changed: E_ACCESSDENIED, BG_E_INVALID_STATE, BG_E_NEW_OWNER_NO_FILE_ACCESS,
+        or the code of what kept the bytes from being copied.
+        """
+        former = record.job.owner
+        if not access.may(owner, Verb.TAKE_OWNERSHIP, former.uid, self._settings):
+            text = f"cannot take ownership of job {record.job.job_id}: {label(owner)} is no administrator"
+            raise BitsError(codes.E_ACCESSDENIED, f"{text}; have root or a member of an administrators group do it")
+        lifecycle.check_not_final(record.job, events.TakeOwnership)
+        async with record.filing:  # no attempt opens a file meanwhile
+            if record.job.state.is_active:
+                await self._engine.apply(record, events.SlotRevoked())
+            try:
+                await self._admit(record, owner, by)
+                copies = await self._copies(record, owner, by)
+                committed = self._engine.apply(record, events.TakeOwnership(owner=owner, copies=copies))
+            except BaseException:
+                self._temporaries.tidy(record)
+                self._engine.let_go({owner.uid})
+                raise
+            record.drop_token()
+            await committed
+        await self._admit(record, owner, by)  # its last job may have ended meanwhile, and the entry with it
+        audit.log(
+            "take-ownership", owner, job=record.job.job_id, former_owner_uid=former.uid, former_owner_name=former.name
+        )
+
+    async def _admit(self, record: Record, owner: Identity, by: Cookie) -> None:
+        directories = {file.directory for file in record.job.files if not file.is_published}
+        try:
+            await self._adding.admit(owner.uid, by, directories)
+        except RefusedError as error:
+            raise BitsError(error.hresult, f"cannot take ownership of {name_of(record.job)}: {error}") from error
+
+    async def _copies(self, record: Record, owner: Identity, by: Cookie) -> tuple[tuple[int, Temporary], ...]:
+        """For every file with bytes of the old owner one of the new owner, in which they are, too."""
+        adopter = Source(uid=owner.uid, by=by, label=label(owner))
+        copies = []
+        for index, file in enumerate(record.job.files):
+            if _must_be_copied(file, owner):
+                try:
+                    copy = await self._temporaries.copy(record, index, adopter, by_helper=False)
+                except (BytesLostError, BrokerError, ChildLostError, RefusedError) as error:
+                    raise _not_copied(record, error) from error
+                copies.append((index, copy))
+        return tuple(copies)
+
+
+def _must_be_copied(file: File, owner: Identity) -> bool:
+    made = file.temporary
+    is_old_owners = made is not None and not made.by_helper and made.uid != owner.uid
+    return is_old_owners and (file.is_transferred or file.transferred_bytes > 0)
+
+
+def _not_copied(record: Record, error: Exception) -> BitsError:
+    what = f"cannot take ownership of {name_of(record.job)}: {error}"
+    code = CHILD_ENDED
+    if isinstance(error, RefusedError):
+        code = error.hresult
+    if isinstance(error, BrokerError):
+        code = code_of_broker_error(error)
+    if isinstance(error, BytesLostError) or code == codes.E_ACCESSDENIED:
+        code = codes.BG_E_NEW_OWNER_NO_FILE_ACCESS
+        what = f"{what}; the job stays with its owner, and administrators may change it all the same"
+    return BitsError(code, what, context=ErrorContext.LOCAL_FILE)

@@ -1,0 +1,187 @@
+"""Temporary files change hands: made by one identity, their bytes go on in a file of another (identity.md §12, P7).
+
+A temporary file stays with the identity that made it. When another one is selected for local files (the helper token
+ended and its flags were cleared, another helper was set, the job has a new owner), that one's broker makes a file of
+its own and copies the durable bytes. What it copies from is a read-only descriptor:
+
+- of a helper's file the *spare*, which the helper's broker passed when it made or reopened the file, because after the
+  end of the token nobody can ask it again;
+- of an owner's file one that the owner's broker opens now: the owner is admitted as long as he has a file here;
+- else what the new identity may open itself, as the kernel decides.
+
+The copy is a leftover of the job until it has all bytes, so a crash at any moment leaves nothing unknown.
+"""
+
+import errno
+import logging
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from openbits.core import access, codes, events, lifecycle
+from openbits.core.enums import ErrorContext
+from openbits.core.errors import BitsError
+from openbits.core.model import Directory, File, Leftover, Temporary
+from openbits.core.wording import name_of
+from openbits.failpoints import failpoint
+from openbits.identity.broker import COPY_BYTES
+from openbits.service.children import Broker, BrokerError, ChildLostError, Children
+from openbits.service.engine import Engine
+from openbits.service.identities import Source
+from openbits.service.record import Record
+from openbits.service.spawner_link import RefusedError
+
+log = logging.getLogger("openbits.manager")
+
+NAME_TRIES = 8
+
+MAX_SPARES = 64
+"""Spares of the jobs of one owner; a further file would begin again under another identity."""
+
+PASSING_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.EIO}
+"""No reason to give up bytes: the next attempt may open the file."""
+
+Announce = Callable[[Temporary], Awaitable[None]]
+
+
+class BytesLostError(Exception):
+    """Nobody can read the bytes of the former identity any more."""
+
+
+class Temporaries:
+    """Makes temporary files, and moves their bytes into files of other identities."""
+
+    def __init__(self, engine: Engine, children: Children, settings: access.Settings) -> None:
+        self._engine = engine
+        self._children = children
+        self._settings = settings
+
+    async def make(
+        self, maker: Source, directory: Directory, announce: Announce, retract: Announce, *, by_helper: bool
+    ) -> tuple[Temporary, int]:
+        """P3: a new file and its write-only descriptor.
+
+        Its name is announced before it exists and its identity before a byte is written; `retract` takes back a name
+        of which no file was made.
+        """
+        for _ in range(NAME_TRIES):
+            name = f".BIT{secrets.token_hex(4)}.tmp"
+            planned = Temporary(name=name, dev=directory.dev, ino=0, birth_ns=0, uid=maker.uid, by_helper=by_helper)
+            await announce(planned)
+            failpoint("transfer.name-committed")
+            try:
+                broker = await self._children.broker(maker.uid, maker.by)
+                made, descriptor = await broker.create(directory, name)
+                failpoint("transfer.file-created")
+            except BrokerError as error:
+                await retract(planned)
+                if error.errno == errno.EEXIST:
+                    continue
+                raise
+            try:
+                temporary = Temporary(**made, by_helper=by_helper)
+                await announce(temporary)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            failpoint("transfer.file-confirmed")
+            return temporary, descriptor
+        raise BitsError(
+            codes.from_errno(errno.EEXIST),
+            f"cannot find a free name for a temporary file in {directory.path}",
+            context=ErrorContext.LOCAL_FILE,
+        )
+
+    async def keep_spare(self, record: Record, index: int, helper: Source) -> None:
+        """Have the helper's broker open its unfinished file for reading, for the time after the token."""
+        file, token = record.job.files[index], record.helper_token
+        temporary = file.temporary
+        if temporary is None or token is None or (record.spare is not None and record.spare.temporary == temporary):
+            return
+        owner = record.job.owner
+        if not access.may_hand_over(token.record.identity, owner, self._settings) or self._is_full(owner.uid):
+            return
+        try:
+            descriptor = await self._read(helper, file.directory, temporary)
+        except (BrokerError, ChildLostError, RefusedError) as error:
+            log.warning("no_spare job=%s name=%s why=%s", record.job.job_id, temporary.name, error)
+            return
+        record.keep_spare(index, temporary, descriptor)
+
+    async def copy(self, record: Record, index: int, adopter: Source, *, by_helper: bool) -> Temporary:
+        """A file of `adopter` with the durable bytes of this file; a leftover until an event gives it to the file.
+
+        The caller holds `record.filing`. Raises BytesLostError; BitsError, BrokerError, RefusedError, ChildLostError
+        if the adopter cannot make or fill its file, or nobody wants it any more.
+        """
+        file = record.job.files[index]
+
+        async def note(temporary: Temporary) -> None:
+            leftover = Leftover(directory=file.directory, temporary=temporary)
+            committed = self._engine.apply(record, events.LeftoverNoted(leftover=leftover))
+            lifecycle.check_not_final(record.job)
+            await committed
+
+        async def retract(temporary: Temporary) -> None:
+            gone = (Leftover(directory=file.directory, temporary=temporary),)
+            await self._engine.apply(record, events.TemporariesRemoved(file_indexes=(), leftovers=gone))
+
+        source = await self._source(record, file, adopter)
+        try:
+            copy, descriptor = await self.make(adopter, file.directory, note, retract, by_helper=by_helper)
+            os.close(descriptor)
+            await self._fill(record, file, adopter, copy, source)
+        except BaseException:
+            self.tidy(record)
+            raise
+        finally:
+            os.close(source)
+        log.info("bytes_copied job=%s name=%s to=%s", record.job.job_id, copy.name, adopter.label)
+        return copy
+
+    def tidy(self, record: Record) -> None:
+        """Have the leftovers removed whose makers are there."""
+        self._engine.hands.carry_out(record, events.RemoveTemporaries())
+
+    async def _fill(self, record: Record, file: File, adopter: Source, copy: Temporary, source: int) -> None:
+        """Piece by piece: other jobs of the identity have their turn in between, and so has the end of this one."""
+        for offset in range(0, file.transferred_bytes, COPY_BYTES):
+            lifecycle.check_not_final(record.job)
+            length = min(COPY_BYTES, file.transferred_bytes - offset)
+            piece = partial(_copy_piece, directory=file.directory, copy=copy, source=source, at=offset, length=length)
+            try:
+                await self._children.with_broker(adopter.uid, adopter.by, piece)
+            except BrokerError as error:
+                if error.errno == errno.ENODATA:
+                    raise BytesLostError(str(error)) from error
+                raise
+
+    async def _source(self, record: Record, file: File, adopter: Source) -> int:
+        temporary, spare = file.temporary, record.spare
+        assert temporary is not None, f"{name_of(record.job)} has nothing to copy"  # noqa: S101  # for the type checker
+        if spare is not None and spare.temporary == temporary:
+            return os.dup(spare.descriptor)
+        maker = Source(uid=temporary.uid, by=None, label=f"uid {temporary.uid}")
+        readers = [adopter] if temporary.by_helper else [maker, adopter]
+        why = ""
+        for reader in readers:
+            try:
+                return await self._read(reader, file.directory, temporary)
+            except (BrokerError, RefusedError) as error:
+                if isinstance(error, BrokerError) and error.errno in PASSING_TROUBLE:
+                    raise
+                why = str(error)
+        raise BytesLostError(why)
+
+    async def _read(self, reader: Source, directory: Directory, temporary: Temporary) -> int:
+        return await self._children.with_broker(reader.uid, reader.by, lambda broker: broker.read(directory, temporary))
+
+    def _is_full(self, owner_uid: int) -> bool:
+        return sum(each.spare is not None for each in self._engine.records_of(owner_uid)) >= MAX_SPARES
+
+
+async def _copy_piece(
+    broker: Broker, *, directory: Directory, copy: Temporary, source: int, at: int, length: int
+) -> None:
+    await broker.copy(directory, copy, source, at, length)

@@ -1,0 +1,103 @@
+"""A token is bound to a session that may end at any moment, also while the token is being made (identity.md I-11)."""
+
+import asyncio
+import os
+from typing import cast
+
+import pytest
+
+from openbits import channel
+from openbits.core import codes
+from openbits.core.errors import BitsError
+from openbits.core.model import Identity
+from openbits.core.sessions import Picture, Session
+from openbits.service import config, tokens
+from openbits.service.children import Children
+from openbits.service.connections import Call, Caller
+from openbits.service.engine import Engine
+from openbits.service.sessions import Sessions
+from openbits.service.spawner_link import Record, SpawnerLink, Token
+from openbits.service.tokens import Tokens
+
+HERS = Session(session_id="3", uid=1000, user_name="alice", began_at=1)
+NAMELESS = Identity(uid=1000, gid=1000)
+
+
+class Bench:
+    """The spawner's answer has come: a token made from another one, which belongs to a session."""
+
+    def __init__(self) -> None:
+        control, self.far = channel.pair()
+        nothing = lambda *_: None  # noqa: E731  # a value
+        self.link = SpawnerLink(control, nothing, nothing, nothing, lambda: None)
+        self.sessions = Sessions(config.Sessions(), zygote_pid=1, connected=set, owners=list, on_change=lambda _: None)
+        self.tokens = Tokens(self.link, cast("Engine", None), cast("Children", None), self.sessions)
+        self.sessions._take_over(Picture(sessions=frozenset({HERS})))
+        self.presented, self.made = (self._token(cookie) for cookie in ("1", "2"))
+        self.link.describe(self.presented, NAMELESS, HERS)
+
+    def _token(self, cookie: str) -> Token:
+        record = Record(cookie=cookie, identity=NAMELESS)
+        self.link._tokens[cookie] = record
+        return Token(record, os.open("/dev/null", os.O_RDONLY))
+
+    async def bind(self) -> Token:
+        peer = Record(cookie="0", identity=NAMELESS)
+        return await self.tokens.bind(self.made, Call(Caller(peer), self.presented))
+
+    def close(self) -> None:
+        for token in (self.presented, self.made):
+            token.close()
+        self.link._channel.close()
+        self.far.close()
+
+
+def test_a_token_of_a_token_has_its_session_and_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        bench = Bench()
+        bound = await bench.bind()
+        assert (bound.record.session, bound.record.identity.name) == (HERS, "alice")
+        assert set(bench.link.tokens_of(HERS)) == {"1", "2"}
+        bench.close()
+
+    async def named(identity: Identity) -> Identity:
+        return Identity(uid=identity.uid, gid=identity.gid, name="alice")
+
+    monkeypatch.setattr(tokens, "named", named)
+    asyncio.run(story())
+
+
+def test_a_session_that_ends_while_the_name_is_looked_up_takes_the_new_token_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story() -> None:
+        bench = Bench()
+
+        async def named(identity: Identity) -> Identity:
+            bench.sessions._take(Picture())
+            return identity
+
+        monkeypatch.setattr(tokens, "named", named)
+        with pytest.raises(BitsError, match=r"session 3 of alice \(uid 1000\) has ended") as refused:
+            await bench.bind()
+        assert refused.value.hresult == codes.E_HANDLE
+        assert bench.made.descriptor == -1, "nobody holds it any more"
+        bench.close()
+
+    asyncio.run(story())
+
+
+def test_a_token_that_ended_while_the_name_was_looked_up_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        bench = Bench()
+
+        async def named(identity: Identity) -> Identity:
+            bench.link.end_token("2")
+            return identity
+
+        monkeypatch.setattr(tokens, "named", named)
+        with pytest.raises(BitsError, match="the logon of uid 1000 has ended"):
+            await bench.bind()
+        bench.close()
+
+    asyncio.run(story())
