@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from openbits.api.client import Client, Job, Outcome
     from openbits.api.tokens import Token
     from openbits.api.wire import ErrorInfo, EventInfo, FileInfo, JobInfo, ServiceInfo, TokenInfo, WaitingInfo
-    from openbits.core.enums import ErrorContext, JobState, JobType, Level, NotifyFlags, Priority, TokenFlags
+    from openbits.core.enums import (
+        ErrorContext,
+        JobState,
+        JobType,
+        Level,
+        NotifyFlags,
+        Priority,
+        ProxyUsage,
+        TokenFlags,
+    )
     from openbits.core.errors import BitsError
 
 __all__ = [
@@ -30,6 +39,7 @@ __all__ = [
     "NotifyFlags",
     "Outcome",
     "Priority",
+    "ProxyUsage",
     "ServiceInfo",
     "Token",
     "TokenFlags",
@@ -50,7 +60,16 @@ _HOMES = {
         "TokenInfo",
         "WaitingInfo",
     ),
-    "openbits.core.enums": ("ErrorContext", "JobState", "JobType", "Level", "NotifyFlags", "Priority", "TokenFlags"),
+    "openbits.core.enums": (
+        "ErrorContext",
+        "JobState",
+        "JobType",
+        "Level",
+        "NotifyFlags",
+        "Priority",
+        "ProxyUsage",
+        "TokenFlags",
+    ),
     "openbits.core.errors": ("BitsError",),
 }
 

@@ -70,6 +70,7 @@ class FakeService:
         self.jobs: dict[str, Values] = {}
         self.files: dict[str, list[Values]] = {}
         self.targets: dict[str, str] = {}
+        self.registrations = 0
         self.acknowledged: list[tuple[str, int]] = []
         self.overrides: dict[str, Callable[[Values], Values]] = {}
         """Methods that answer something else: a function from parameters to answer, which may raise FailedError."""
@@ -79,7 +80,7 @@ class FakeService:
         self._tokens: dict[int, str] = {}
         self._keep: list[int] = []
         self._lock = threading.RLock()
-        self._seq = 0
+        self._seq = self._trimmed_seq = 0
         self._stored: list[Values] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -105,9 +106,11 @@ class FakeService:
     def emit(self, event: Values, only: str | None = None) -> None:
         """Send an event to the subscribers that asked for its job."""
         with self._lock:
-            self._seq += 1
+            is_stored = event["kind"] not in {"progress", "notice", "overflow"}
+            self._seq += is_stored
             event = {"seq": self._seq, "at": time.time(), **event}
-            self._stored.append(_as_stored(event))
+            if is_stored:
+                self._stored.append(_as_stored(event))
             for one in self._subscribers:
                 wanted = one.job_ids is None or event["job_id"] in one.job_ids or not event["job_id"]
                 if wanted and only in {None, one.name}:
@@ -130,6 +133,12 @@ class FakeService:
             for peer in self._peers:
                 with contextlib.suppress(OSError):
                     peer.sock.shutdown(socket.SHUT_RDWR)
+
+    def forget_events(self) -> None:
+        """The stored events so far are not kept any more."""
+        with self._lock:
+            self._stored.clear()
+            self._trimmed_seq = self._seq
 
     @contextlib.contextmanager
     def silence(self) -> Iterator[None]:
@@ -171,7 +180,8 @@ class FakeService:
 
     def open_job(self, peer: Peer, parameters: Values) -> Values:
         job_id = parameters["job_id"]
-        if job_id not in self.jobs or self.jobs[job_id]["state"] in {"acknowledged", "cancelled"}:
+        is_final = job_id in self.jobs and self.jobs[job_id]["state"] in {"acknowledged", "cancelled"}
+        if job_id not in self.jobs or (is_final and peer.handles.get(parameters.get("handle", -1)) != job_id):
             raise FailedError(codes.BG_E_NOT_FOUND, f"there is no job {job_id}")
         return {"handle": self._handle(peer, job_id)}
 
@@ -230,6 +240,10 @@ class FakeService:
         self.change(self._changeable(peer, parameters)["job_id"], state="acknowledged")
         return {"hresult": 0}
 
+    def take_ownership(self, peer: Peer, parameters: Values) -> Values:
+        self._changeable(peer, parameters).update(owner_uid=os.geteuid(), owner_name="me", helper_sid=None)
+        return {}
+
     def set_helper_token(self, peer: Peer, parameters: Values) -> Values:
         who = self.calls[-1].token
         if peer.level < 3 and who is None:
@@ -265,7 +279,8 @@ class FakeService:
             self.targets.pop(job_id, None)
         else:
             self.targets[job_id] = parameters["subscriber"]
-        return {}
+        self.registrations += 1
+        return {"registration": self.registrations}
 
     def acknowledge_notice(self, peer: Peer, parameters: Values) -> Values:
         self.acknowledged.append((parameters["job_id"], parameters["hresult"]))
@@ -342,6 +357,10 @@ class FakeService:
         first = {"seq": self._seq, "at": 0.0, "kind": "subscribed", "job_id": "", "subscriber": subscriber.name}
         self._reply(peer, {"event": first}, continues=True)
         if parameters.get("from_seq") is not None:
+            if parameters["from_seq"] < self._trimmed_seq:
+                missed = {"seq": self._seq, "at": 0.0, "kind": "overflow", "job_id": ""}
+                self._reply(peer, {"event": missed}, continues=True)
+                return
             for event in self._stored:
                 if event["seq"] > parameters["from_seq"]:
                     self._reply(peer, {"event": event}, continues=True)
@@ -414,6 +433,9 @@ def new_job(job_id: str, display_name: str) -> Values:
             "notify_flags": 3,
             "minimum_retry_delay_seconds": 600,
             "no_progress_timeout_seconds": 1_209_600,
+            "proxy_usage": "preconfig",
+            "proxy_list": "",
+            "proxy_bypass_list": "",
             "auto_complete": False,
         },
         "owner_uid": os.geteuid(),

@@ -22,8 +22,8 @@ from openbits.core.errors import BitsError
 Test = Callable[[AsyncClient], Awaitable[None]]
 
 NOT_FOR_LOOPS = {
-    Client: {"notifier", "connect_again", "open_connection"},
-    Job: {"set_subscriber"},
+    Client: {"notifier", "connect_again", "open_connection", "rejoin"},
+    Job: {"set_subscriber", "open_again"},
 }
 """Public names of the blocking classes that serve their threads."""
 

@@ -93,6 +93,18 @@ def test_jobs_lists_what_is_there_and_skips_what_ended_meanwhile(client: Client,
     assert [str(job.id) for job in client.jobs()] == [kept]
 
 
+@pytest.mark.parametrize("code", [codes.E_OUTOFMEMORY, codes.RPC_S_SERVER_UNAVAILABLE])
+def test_a_list_of_jobs_is_whole_or_fails(client: Client, service: FakeService, code: int) -> None:
+    def refuse(_: Values) -> Values:
+        raise FailedError(code)
+
+    service.add_job("one")
+    service.overrides["OpenJob"] = refuse
+    with pytest.raises(BitsError) as caught:
+        client.jobs()
+    assert caught.value.hresult == code
+
+
 def test_an_unknown_id_is_not_found(client: Client) -> None:
     with pytest.raises(BitsError) as caught:
         client.job(uuid.uuid4())

@@ -290,6 +290,7 @@ def test_a_missing_socket_and_a_stale_one_are_told_apart(path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.attack(30)
 def test_a_directory_of_a_stranger_is_refused_before_connecting(open_tmp_path: Path, free_uid: int) -> None:
     folder = open_tmp_path / "run"
     folder.mkdir()
@@ -306,6 +307,7 @@ def test_a_directory_of_a_stranger_is_refused_before_connecting(open_tmp_path: P
 
 
 @pytest.mark.root
+@pytest.mark.attack(30)
 def test_a_listener_of_a_stranger_gets_no_byte(open_tmp_path: Path, free_uid: int) -> None:
     """In /tmp anybody may put a socket, although the folder is root's."""
     folder = open_tmp_path / "shared"

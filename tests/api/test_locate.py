@@ -32,26 +32,45 @@ def machine(tmp_path: Path) -> str:
     return str(folder)
 
 
+def where(environ: dict[str, str], euid: int, machine_directory: str) -> Place:
+    return locate.locate(environ, euid, machine_directory)._replace(why="")
+
+
+def test_a_place_says_why_it_is_this_one(machine: str) -> None:
+    found = [
+        locate.locate({**HOME, "OPENBITS_SOCKET": "/x/y.sock"}, 1000, machine),
+        locate.locate(HOME, 0, machine),
+        locate.locate(HOME, 1000, machine),
+        locate.locate(HOME, 1000, "/nowhere"),
+    ]
+    assert [place.why for place in found] == [
+        "OPENBITS_SOCKET names it",
+        "the machine's service, because you are root",
+        f"the machine's service, because {machine} exists",
+        "your own service, because /nowhere does not exist",
+    ]
+
+
 def test_the_override_wins_over_an_installed_service(machine: str) -> None:
     environ = {**HOME, "OPENBITS_SOCKET": "/x/y.sock", "OPENBITS_STATE_DIR": "/x/state"}
-    assert locate.locate(environ, 1000, machine) == Place("/x/y.sock", "/x/state", may_start=True)
+    assert where(environ, 1000, machine) == Place("/x/y.sock", "/x/state", may_start=True)
 
 
 def test_an_installed_service_is_used_and_an_ordinary_user_may_not_start_it(machine: str) -> None:
-    assert locate.locate(HOME, 1000, machine) == Place(f"{machine}/bitsd.sock", "/var/lib/openbits", may_start=False)
+    assert where(HOME, 1000, machine) == Place(f"{machine}/bitsd.sock", "/var/lib/openbits", may_start=False)
 
 
 def test_root_uses_the_machines_paths_whether_they_exist_or_not(machine: str) -> None:
-    assert locate.locate(HOME, 0, machine) == Place(f"{machine}/bitsd.sock", "/var/lib/openbits", may_start=True)
-    assert locate.locate(HOME, 0, "/nowhere") == Place("/nowhere/bitsd.sock", "/var/lib/openbits", may_start=True)
+    assert where(HOME, 0, machine) == Place(f"{machine}/bitsd.sock", "/var/lib/openbits", may_start=True)
+    assert where(HOME, 0, "/nowhere") == Place("/nowhere/bitsd.sock", "/var/lib/openbits", may_start=True)
 
 
 def test_without_an_installation_a_user_has_a_service_of_his_own_in_the_state_directory() -> None:
     own = f"/home/alice/.local/state/openbits/{MACHINE_ID}"
-    assert locate.locate(HOME, 1000, "/nowhere") == Place(f"{own}/bitsd.sock", own, may_start=True)
+    assert where(HOME, 1000, "/nowhere") == Place(f"{own}/bitsd.sock", own, may_start=True)
     own = f"/s/openbits/{MACHINE_ID}"
     assert locate.locate({**HOME, "XDG_STATE_HOME": "/s"}, 1000, "/nowhere").state_directory == own
-    assert locate.locate({**HOME, "OPENBITS_STATE_DIR": "/d"}, 1000, "/nowhere") == Place("/d/bitsd.sock", "/d", True)
+    assert where({**HOME, "OPENBITS_STATE_DIR": "/d"}, 1000, "/nowhere") == Place("/d/bitsd.sock", "/d", True)
 
 
 def test_a_relative_xdg_value_is_ignored_and_a_relative_override_refused() -> None:
@@ -149,6 +168,7 @@ def test_a_started_service_is_nobodys_child_in_a_session_of_its_own_and_logs_to_
         os.waitpid(-1, os.WNOHANG)
 
 
+@pytest.mark.attack(30)
 def test_a_log_that_is_a_link_is_not_followed(place: Place, spawner: Callable[[str], None], tmp_path: Path) -> None:
     Path(place.state_directory).mkdir(0o755)
     Path(place.state_directory, "bitsd.log").symlink_to(tmp_path / "target")
@@ -158,6 +178,7 @@ def test_a_log_that_is_a_link_is_not_followed(place: Place, spawner: Callable[[s
     assert not (tmp_path / "target").exists()
 
 
+@pytest.mark.attack(30)
 def test_in_a_state_directory_that_others_may_write_no_log_is_made(
     place: Place, spawner: Callable[[str], None]
 ) -> None:
@@ -177,6 +198,7 @@ def test_the_reason_is_the_last_one_of_this_start(place: Place, spawner: Callabl
         locate.connect(place=place)
 
 
+@pytest.mark.attack(30)
 def test_a_stale_socket_does_no_harm(place: Place, spawner: Callable[[str], None]) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(place.socket)

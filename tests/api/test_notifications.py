@@ -36,7 +36,7 @@ def test_a_notice_that_is_faster_than_the_answer_of_the_registration_is_not_lost
     def set_notify(parameters: Values) -> Values:
         service.targets[str(job.id)] = parameters["subscriber"]
         service.notice(job.id, "error")
-        return {}
+        return {"registration": 1}
 
     service.overrides["SetNotify"] = set_notify
     job.notify(lambda _job, _info: told.set())
@@ -122,16 +122,240 @@ def test_one_stream_serves_all_registrations(client: Client, service: FakeServic
     assert service.methods().count("Subscribe") == 1
 
 
-def test_a_new_registration_after_the_service_was_lost_fails_and_does_not_hang(
+# The service goes away (jobs.md N4: at least once)
+
+
+def test_after_a_restart_every_job_registers_again_by_itself(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    told: list[str] = []
+    jobs = [client.create_job(name) for name in "xy"]
+    for job in jobs:
+        job.notify(lambda job, _info: told.append(job.info()["properties"]["display_name"]))
+    service.disconnect()
+    eventually(lambda: service.methods().count("SetNotify") == 4)
+    for job in jobs:
+        service.notice(job.id, "transferred")
+    eventually(lambda: len(service.acknowledged) == 2)
+    assert told == ["x", "y"]
+    assert listeners() == 1
+
+
+def test_a_job_that_ended_meanwhile_is_let_go(client: Client, service: FakeService, eventually: Eventually) -> None:
+    job = client.create_job("x")
+    job.notify(lambda _job, _info: None)
+    with service.silence():
+        service.jobs[str(job.id)]["state"] = "cancelled"
+    eventually(lambda: client.notifier.handler(job.id) is None)
+    eventually(lambda: listeners() == 0)
+
+
+def test_a_notice_that_was_taken_is_not_told_twice_if_its_answer_was_lost(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    told: list[str] = []
+    job = client.create_job("x")
+
+    def callback(_job: Job, info: JobInfo) -> None:
+        told.append(info["state"])
+        if len(told) == 1:
+            service.disconnect()
+
+    job.notify(callback)
+    service.notice(job.id, "transferred", seq=1)
+    eventually(lambda: service.methods().count("SetNotify") == 2)
+    assert service.acknowledged == []
+    service.notice(job.id, "transferred", seq=1)  # as a service does that was told nothing
+    eventually(lambda: service.acknowledged)
+    assert told == ["suspended"]
+    service.notice(job.id, "transferred", seq=2)
+    eventually(lambda: len(service.acknowledged) == 2)
+    assert told == ["suspended"] * 2
+
+
+def test_a_refusal_whose_answer_was_lost_is_told_again(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    told: list[str] = []
+    job = client.create_job("x")
+
+    def callback(_job: Job, info: JobInfo) -> None:
+        told.append(info["state"])
+        if len(told) == 1:
+            service.disconnect()
+            raise ValueError("not now")
+
+    job.notify(callback)
+    service.notice(job.id, "transferred", seq=1)
+    eventually(lambda: service.methods().count("SetNotify") == 2)
+    service.notice(job.id, "transferred", seq=1)
+    eventually(lambda: service.acknowledged)
+    assert (told, service.acknowledged) == (["suspended"] * 2, [(str(job.id), 0)])
+
+
+def test_an_answer_that_cannot_be_given_has_the_job_register_again(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    """Only the connection for calls ended, as after a call that was cut short; the service would wait for ever."""
+    told: list[str] = []
+    job = client.create_job("x")
+
+    def callback(job: Job, info: JobInfo) -> None:
+        told.append(info["state"])
+        job.client.connection.close()
+
+    job.notify(callback)
+    service.notice(job.id, "transferred")
+    eventually(lambda: service.methods().count("SetNotify") == 2)
+    service.notice(job.id, "transferred")
+    eventually(lambda: service.acknowledged)
+    assert told == ["suspended"]
+
+
+def test_a_call_inside_a_callback_fails_when_the_service_goes_and_works_after_its_return(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    codes_seen: list[int] = []
+    job = client.create_job("x")
+
+    def callback(job: Job, _info: JobInfo) -> None:
+        if not codes_seen:
+            service.disconnect()
+        try:
+            codes_seen.append(job.complete())
+        except BitsError as error:
+            codes_seen.append(error.hresult)
+            raise
+
+    job.notify(callback)
+    service.notice(job.id, "transferred")
+    eventually(lambda: service.methods().count("SetNotify") == 2)
+    service.notice(job.id, "transferred")
+    eventually(lambda: job.info()["state"] == "acknowledged")
+    assert codes_seen == [0x800706BA, 0]
+
+
+def test_a_registration_while_the_service_is_away_fails_and_does_not_hang(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    job, other = client.create_job("x"), client.create_job("y")
+    job.notify(lambda _job, _info: None)
+    service.close()
+    for _ in range(2):
+        with pytest.raises(BitsError) as caught:
+            other.notify(lambda _job, _info: None)
+        assert caught.value.hresult == 0x800706BA
+    assert client.notifier.handler(other.id) is None
+    assert client.notifier.handler(job.id) is not None
+    client.close()
+    eventually(lambda: listeners() == 0)
+
+
+# What a callback may do to the thread
+
+
+@pytest.mark.parametrize("failure", [SystemExit(), KeyboardInterrupt(), GeneratorExit()])
+def test_nothing_a_callback_raises_ends_the_thread(
+    failure: BaseException, client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    def refuse(_job: Job, _info: JobInfo) -> None:
+        raise failure
+
+    job = client.create_job("x")
+    job.notify(refuse)
+    for seq in (1, 2):
+        service.notice(job.id, "transferred", seq=seq)
+    eventually(lambda: len(service.acknowledged) == 2)
+    assert {code for _, code in service.acknowledged} == {0x80004005}
+
+
+def test_a_callback_that_hangs_holds_up_no_call_of_others(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+    job, other = client.create_job("x"), client.create_job("y")
+
+    def hang(_job: Job, _info: JobInfo) -> None:
+        entered.set()
+        release.wait(30)
+
+    job.notify(hang)
+    service.notice(job.id, "transferred")
+    assert entered.wait(10)
+    other.notify(lambda _job, _info: None)
+    assert other.info()["state"] == "suspended"
+    other.notify(None)
+    release.set()
+    eventually(lambda: service.acknowledged)
+
+
+def test_a_notice_of_a_state_that_is_over_is_not_told(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    """N8: here the job went on while an earlier callback was busy."""
+    entered, release = threading.Event(), threading.Event()
+    told: list[str] = []
+    busy, job = client.create_job("busy"), client.create_job("x")
+
+    def hang(_job: Job, _info: JobInfo) -> None:
+        entered.set()
+        release.wait(30)
+
+    busy.notify(hang)
+    job.notify(lambda _job, info: told.append(info["state"]))
+    service.notice(busy.id, "transferred")
+    assert entered.wait(10)
+    service.change(job.id, state="error")
+    service.notice(job.id, "error", seq=1)
+    service.change(job.id, state="queued")
+    service.change(job.id, state="transferred")
+    service.notice(job.id, "transferred", seq=2)
+    release.set()
+    eventually(lambda: len(service.acknowledged) == 2)
+    assert told == ["transferred"]
+
+
+def test_whoever_was_replaced_is_let_go_and_asks_no_more(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    job, other = client.create_job("x"), client.create_job("y")
+    job.notify(lambda _job, _info: None)
+    other.notify(lambda _job, _info: None)
+    service.emit({"kind": "replaced", "job_id": str(job.id), "registration": 7})  # an earlier one: old news
+    service.emit({"kind": "replaced", "job_id": str(other.id), "registration": 2})
+    eventually(lambda: client.notifier.handler(other.id) is None)
+    assert client.notifier.handler(job.id) is not None
+    service.disconnect()
+    eventually(lambda: service.methods().count("SetNotify") == 3)
+
+
+def test_the_thread_lives_as_long_as_there_is_somebody_to_call(
     client: Client, service: FakeService, eventually: Eventually
 ) -> None:
     job = client.create_job("x")
-    job.notify(lambda _job, _info: None)
-    service.disconnect()
-    eventually(lambda: client.notifier.handler(job.id) is None)
-    with pytest.raises(BitsError) as caught:
+    assert listeners() == 0
+    for _ in range(3):
         job.notify(lambda _job, _info: None)
-    assert caught.value.hresult == 0x800706BA
+        assert listeners() == 1
+        job.notify(None)
+        eventually(lambda: listeners() == 0)
+    job.notify(lambda job, _info: _complete(job))
+    service.notice(job.id, "transferred")
+    eventually(lambda: listeners() == 0)
+    assert job.info()["state"] == "acknowledged"
+
+
+def test_a_callback_may_close_the_client(client: Client, service: FakeService, eventually: Eventually) -> None:
+    job = client.create_job("x")
+    job.notify(lambda job, _info: job.client.close())
+    service.notice(job.id, "transferred")
+    eventually(lambda: client.is_closed)
+    eventually(lambda: listeners() == 0)
+
+
+def listeners() -> int:
+    """Threads of notifiers in this process."""
+    return sum(thread.name == "openbits-events" for thread in threading.enumerate())
 
 
 def test_the_event_stream_resumes_after_a_number(client: Client, service: FakeService) -> None:

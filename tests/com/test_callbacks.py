@@ -85,6 +85,8 @@ def test_job_error_brings_the_error_object(
         (RuntimeError("bug"), 0x80004005),
         (0x80004005, 0x80004005),
         (-2147467259, 0x80004005),
+        (com.S_FALSE, 0x80004005),  # a success for FileTransferred only (OPEN-52)
+        (2**40, 0x80004005),
     ],
 )
 def test_an_exception_or_a_failure_code_has_bits_call_again(

@@ -170,3 +170,38 @@ def test_no_service_is_a_com_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(com.COMError) as caught:
         com.BackgroundCopyManager()
     assert caught.value.hresult == 0x80070057
+
+
+def test_a_process_opens_its_own_token_and_a_thread_the_one_it_impersonates(service: FakeService) -> None:
+    """identity.md §8; what the thread impersonates has no part in the token of the process."""
+    initialize_security(3)
+    with pytest.raises(com.COMError) as caught:
+        com.OpenThreadToken(com.GetCurrentThread(), 0, OpenAsSelf=True)
+    assert caught.value.hresult == com.ERROR_NO_TOKEN == 0x800703F0
+    assert "impersonates nobody" in str(caught.value)
+    beth = com.LogonUser("beth", ".", "secret")
+    com.ImpersonateLoggedOnUser(beth)
+    own, again = (
+        com.OpenProcessToken(com.GetCurrentProcess(), 0),
+        com.OpenThreadToken(com.GetCurrentThread(), 0, OpenAsSelf=True),
+    )
+    com.CloseHandle(beth)
+    com.RevertToSelf()
+    _, job = com.BackgroundCopyManager().CreateJob("x", com.BG_JOB_TYPE_DOWNLOAD)
+    options = job.QueryInterface(com.IBitsTokenOptions)
+    for token, name in ((own, "me"), (again, "beth")):
+        com.ImpersonateLoggedOnUser(token)
+        options.SetHelperToken()
+        com.RevertToSelf()
+        com.CloseHandle(token)
+        assert options.GetHelperTokenSid() == f"S-of-{name}"
+    assert "OpenProcessToken" in service.methods()
+
+
+def test_a_process_proves_no_other_process_or_thread() -> None:
+    with pytest.raises(com.COMError) as caught:
+        com.OpenProcessToken(1234, 0)
+    assert caught.value.name == "E_HANDLE"
+    with pytest.raises(com.COMError) as caught:
+        com.OpenThreadToken(1234, 0, OpenAsSelf=True)
+    assert caught.value.name == "E_HANDLE"

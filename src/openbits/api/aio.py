@@ -99,8 +99,11 @@ class AsyncClient:
         """The jobs of the caller, or of everybody (administrators); no completed or cancelled ones."""
         found = []
         for info in await self.job_infos(all_users=all_users):
-            with contextlib.suppress(BitsError):  # it ended since
+            try:
                 found.append(await self.job(info["job_id"]))
+            except BitsError as error:
+                if error.hresult not in calls.GONE:
+                    raise
         return found
 
     async def job_infos(self, *, all_users: bool = False) -> list[JobInfo]:
@@ -230,7 +233,7 @@ class AsyncJob:
 
     async def add_files(self, files: Iterable[tuple[str, str | os.PathLike[str]]]) -> None:
         """Add pairs (url, absolute path), all or nothing."""
-        await self._call("AddFiles", files=calls.pairs_of(files))
+        await self._call("AddFiles", **calls.additions(files))
 
     async def set(self, **properties: object) -> None:
         """Set properties of the registry, all or nothing; as `Job.set`."""
@@ -251,6 +254,10 @@ class AsyncJob:
     async def complete(self) -> int:
         """Publish what is transferred and end the job: S_OK, BG_S_PARTIAL_COMPLETE, BG_S_UNABLE_TO_DELETE_FILES."""
         return int((await self._call("Complete"))["hresult"])
+
+    async def take_ownership(self) -> None:
+        """Become the owner (administrators), as `Job.take_ownership`."""
+        await self._call("TakeOwnership")
 
     async def set_helper_token(self) -> None:
         """Give the job the identity of this call as second identity: impersonate its token around the call."""

@@ -1,6 +1,6 @@
 """What the blocking and the asyncio client send, and what they make of the answers (docs/api.md)."""
 
-# ruff: noqa: PTH123  # pathlib costs start-up time
+# ruff: noqa: PTH116, PTH120, PTH123  # pathlib costs start-up time
 
 import enum
 import os
@@ -10,16 +10,28 @@ from collections.abc import Iterable, Mapping
 from openbits.api import tokens
 from openbits.api.framing import Parameters
 from openbits.api.tokens import Token
-from openbits.api.wire import FileToAdd
+from openbits.api.wire import DirectorySeen, FileToAdd
 from openbits.channel import close_all
 from openbits.core import codes
 from openbits.core.enums import JobType
 from openbits.core.errors import BitsError
 
 TAKES_TOKEN = frozenset(
-    {"CreateJob", "OpenJob", "ListJobs", "Complete", "SetHelperToken", "OpenProcessToken", "SetNotify"}
+    {
+        "CreateJob",
+        "OpenJob",
+        "ListJobs",
+        "Complete",
+        "TakeOwnership",
+        "SetHelperToken",
+        "OpenProcessToken",
+        "SetNotify",
+    }
 )
 """Methods in which the identity of the call matters: an impersonated token goes along with them (docs/api.md)."""
+
+GONE = frozenset({codes.BG_E_NOT_FOUND, codes.E_ACCESSDENIED})
+"""What opening a job of a list may fail with, because it ended, or went to another owner, since."""
 
 
 def creation(display_name: str, kind: JobType) -> Parameters:
@@ -43,9 +55,21 @@ def with_token(method: str, parameters: Parameters, *, is_cloaking: bool) -> tup
     return (parameters, []) if token is None else ({**parameters, "token": 0}, [token.fileno()])
 
 
-def pairs_of(files: Iterable[tuple[str, str | os.PathLike[str]]]) -> list[FileToAdd]:
-    """Pairs as AddFiles takes them."""
-    return [{"remote_name": url, "local_name": os.fspath(path)} for url, path in files]
+def additions(files: Iterable[tuple[str, str | os.PathLike[str]]]) -> Parameters:
+    """Parameters of AddFiles, with the directories as we see them, which may not be what the service sees there."""
+    pairs: list[FileToAdd] = [{"remote_name": url, "local_name": os.fspath(path)} for url, path in files]
+    folders = {os.path.dirname(os.path.normpath(pair["local_name"])) for pair in pairs}
+    seen = {folder: directory for folder in folders if (directory := _seen(folder)) is not None}
+    return {"files": pairs, "directories": seen}
+
+
+def _seen(folder: str) -> DirectorySeen | None:
+    """None for what we cannot see: it may be there for the helper."""
+    try:
+        found = os.stat(folder)
+    except (OSError, ValueError):
+        return None
+    return {"dev": found.st_dev, "ino": found.st_ino}
 
 
 def wire_values(properties: Mapping[str, object]) -> Parameters:

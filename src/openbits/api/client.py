@@ -82,11 +82,18 @@ class Client:
 
         Raises UnreachableError if there is no service yet.
         """
+        self._reconnect(self._place)
+
+    def rejoin(self) -> None:
+        """The same with a service that runs; it is not started. For `Notifier`, which nobody has asked for a call."""
+        self._reconnect(self._place._replace(may_start=False))
+
+    def _reconnect(self, place: locate.Place) -> None:
         with self._guard:
             with contextlib.suppress(ConnectionLostError):
                 self.connection.call("Hello", {"level": int(self.level)})
                 return
-            self.connection, self.info = locate.connect(self.level, self._place)
+            self.connection, self.info = locate.connect(self.level, place)
 
     def create_job(
         self,
@@ -120,8 +127,11 @@ class Client:
         """The jobs of the caller, or of everybody (administrators); no completed or cancelled ones."""
         found = []
         for info in self.job_infos(all_users=all_users):
-            with contextlib.suppress(BitsError):  # it ended since
+            try:
                 found.append(self.job(info["job_id"]))
+            except BitsError as error:
+                if error.hresult not in calls.GONE:
+                    raise
         return found
 
     def job_infos(self, *, all_users: bool = False) -> list[JobInfo]:
@@ -263,13 +273,13 @@ class Job:
 
     def add_files(self, files: Iterable[tuple[str, str | os.PathLike[str]]]) -> None:
         """Add pairs (url, absolute path), all or nothing."""
-        self._call("AddFiles", files=calls.pairs_of(files))
+        self._call("AddFiles", **calls.additions(files))
 
     def set(self, **properties: object) -> None:
         """Set properties of the registry, all or nothing.
 
         `display_name`, `description`, `priority`, `notify_flags`, `minimum_retry_delay_seconds`,
-        `no_progress_timeout_seconds`, `auto_complete`.
+        `no_progress_timeout_seconds`, `proxy_usage`, `proxy_list`, `proxy_bypass_list`, `auto_complete`.
         """
         self._call("SetProperties", values=calls.wire_values(properties))
 
@@ -289,6 +299,14 @@ class Job:
         """Publish what is transferred and end the job: S_OK, BG_S_PARTIAL_COMPLETE, BG_S_UNABLE_TO_DELETE_FILES."""
         return int(self._call("Complete")["hresult"])
 
+    def take_ownership(self) -> None:
+        """Become the owner (administrators): the caller, or the impersonated token.
+
+        The helper token goes, its flags stay; files that were begun go on in copies of the new owner. Raises
+        E_ACCESSDENIED, BG_E_INVALID_STATE or BG_E_NEW_OWNER_NO_FILE_ACCESS, and nothing was changed.
+        """
+        self._call("TakeOwnership")
+
     def set_helper_token(self) -> None:
         """Give the job the identity of this call as second identity: impersonate its token around the call."""
         self._call("SetHelperToken")
@@ -304,7 +322,8 @@ class Job:
     def notify(self, callback: "Callable[[Job, JobInfo], None] | None") -> None:
         """Have `callback(job, info)` called on a library thread when the job is TRANSFERRED or in ERROR.
 
-        At least once: an exception means not taken, and it is called again after the minimum retry delay. None ends it.
+        At least once: an exception means not taken, and it is called again after the minimum retry delay. It holds over
+        restarts of the service, until the job is over, somebody else registers for it, or None ends it.
         """
         if callback is None:
             self.client.notifier.forget(self)
@@ -360,9 +379,17 @@ class Job:
         connection, handle = self._interface()
         return self.client.call(method, {"handle": handle, **parameters}, connection)
 
-    def set_subscriber(self, subscriber: str | None) -> None:
-        """Direct the notices of the job to an event stream (SetNotify); used by `Notifier`."""
-        self._call("SetNotify", **({} if subscriber is None else {"subscriber": subscriber}))
+    def open_again(self) -> "Job":
+        """One more interface of the job, checked under the identity of this call; of a final job, too."""
+        connection, handle = self._interface()
+        parameters = {"job_id": str(self.id), "handle": handle}
+        return Job(self.client, self.id, connection, self.client.call("OpenJob", parameters, connection)["handle"])
+
+    def set_subscriber(self, subscriber: str | None) -> int:
+        """Direct the notices of the job to an event stream (SetNotify), for `Notifier`; the registration's number."""
+        return int(
+            self._call("SetNotify", **({} if subscriber is None else {"subscriber": subscriber}))["registration"]
+        )
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"

@@ -48,11 +48,12 @@ _IN_USE = "in use"
 
 
 class Place(NamedTuple):
-    """Where a service is or would be, and whether this client may start it there."""
+    """Where a service is or would be, whether this client may start it there, and why it is this one."""
 
     socket: str
     state_directory: str
     may_start: bool
+    why: str = ""
 
 
 def locate(
@@ -64,11 +65,15 @@ def locate(
     state = _absolute(environ, "OPENBITS_STATE_DIR")
     machine_socket = os.path.join(machine_directory, SOCKET_NAME)
     if socket:
-        return Place(socket, state or (MACHINE_STATE_DIRECTORY if uid == 0 else _own_state(environ)), may_start=True)
+        state = state or (MACHINE_STATE_DIRECTORY if uid == 0 else _own_state(environ))
+        return Place(socket, state, may_start=True, why="OPENBITS_SOCKET names it")
     if uid == 0 or os.path.isdir(machine_directory):
-        return Place(machine_socket, state or MACHINE_STATE_DIRECTORY, may_start=uid == 0)
+        reason = "because you are root" if uid == 0 else f"because {machine_directory} exists"
+        why = f"the machine's service, {reason}"
+        return Place(machine_socket, state or MACHINE_STATE_DIRECTORY, may_start=uid == 0, why=why)
+    why = f"your own service, because {machine_directory} does not exist"
     state = state or _own_state(environ)
-    return Place(os.path.join(state, SOCKET_NAME), state, may_start=True)
+    return Place(os.path.join(state, SOCKET_NAME), state, may_start=True, why=why)
 
 
 def connect(level: Level = Level.IMPERSONATE, place: Place | None = None) -> tuple[Connection, ServiceInfo]:
@@ -81,7 +86,7 @@ def connect(level: Level = Level.IMPERSONATE, place: Place | None = None) -> tup
     failure = None
     while True:
         try:
-            return _greet(Connection.open(place.socket), level)
+            return greet(place, level)
         except NotListeningError as error:
             if not place.may_start:
                 raise _not_ours_to_start(error) from error
@@ -96,7 +101,9 @@ def connect(level: Level = Level.IMPERSONATE, place: Place | None = None) -> tup
         time.sleep(_PAUSE_SECONDS)
 
 
-def _greet(connection: Connection, level: Level) -> tuple[Connection, ServiceInfo]:
+def greet(place: Place, level: Level) -> tuple[Connection, ServiceInfo]:
+    """The same with a service that runs: this never starts one. Raises NotListeningError if nobody listens."""
+    connection = Connection.open(place.socket)
     try:
         answer, _ = connection.call("Hello", {"level": int(level)}, timeout_seconds=HELLO_SECONDS)
     except BaseException:
@@ -217,7 +224,7 @@ def _answers(place: Place, ending: int) -> bool:
     while time.monotonic() < deadline:
         has_ended = bool(end.poll(_LOOK_SECONDS * 1000))
         try:
-            _greet(Connection.open(place.socket), Level.IDENTIFY)[0].close()
+            greet(place, Level.IDENTIFY)[0].close()
         except (NotListeningError, ConnectionLostError):
             if has_ended:
                 return False

@@ -1,17 +1,18 @@
 """News of jobs: the event stream, and the thread that hands notices to callbacks.
 
 A notice (JobTransferred, JobError) is delivered at least once: the callback's success acknowledges it, an exception
-has the service deliver it again after the minimum retry delay. Other events may be lost under load; after an
-`overflow` the registrations are made anew, which brings every pending notice again.
+has the service deliver it again after the minimum retry delay. A service that was restarted hears of every
+registration again. Other events may be lost under load; after an `overflow` the registrations are made anew, which
+brings every pending notice again.
 """
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from openbits.api.connection import Connection, ConnectionLostError
+from openbits.api.connection import Connection, ConnectionLostError, UnreachableError
 from openbits.api.framing import Parameters
 from openbits.api.wire import EventInfo
 from openbits.core import codes
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 Handler = Callable[[Mapping[str, Any]], None]
 
 _FINAL = frozenset({"acknowledged", "cancelled"})
+
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+"""Between two looks for a service that went away."""
 
 
 class EventStream:
@@ -77,115 +81,228 @@ class EventStream:
         self.close()
 
 
+@dataclass(slots=True, eq=False)
+class Registration:
+    """One job and who hears of it."""
+
+    job: "Job"
+    handler: Handler
+    subscriber: str
+    """The stream that the service is told of; if that is not the present one, it has to be told again."""
+    number: int = 0
+    taken: int = 0
+    """The last notice that the handler took; the acknowledgement may have been lost, the notice is not."""
+
+
 class Notifier:
-    """Calls handlers on one thread, one after the other; handlers may call any method of their job."""
+    """Calls handlers on one thread, one after the other; handlers may call any method of their job.
+
+    The thread lives as long as there is a registration. If the service goes away it waits until it is back (it does not
+    start it), connects the client anew and registers everything again.
+    """
 
     def __init__(self, client: "Client") -> None:
         self._client = client
         self._lock = threading.Lock()
-        self._registered: dict[str, tuple[Job, Handler]] = {}
+        self._is_closed = False
+        self._wake = threading.Event()
+        """Ends the pause between two looks for the service: there is something to do."""
+        self._registered: dict[str, Registration] = {}
         self._stream: EventStream | None = None
+        self._heard: EventStream | None = None
+        """The stream that the thread reads, and will close."""
+        self._thread: threading.Thread | None = None
 
     def register(self, job: "Job", handler: Handler) -> None:
         """Hand events of the job to `handler`, its notices until one is taken; replaces an earlier handler.
 
-        A notice that waits already is delivered at once. The handler is let go when the job is final.
+        A notice that waits already is delivered at once. The handler is let go when the job is final, and when another
+        program registers for the job. Raises BitsError, and the earlier handler stays.
         """
         name = str(job.id)
         with self._lock:
-            stream = self._running_stream()
+            stream = self._stream = self._stream or self._client.events()
+            registration = Registration(job, handler, stream.subscriber)
             previous = self._registered.get(name)
-            self._registered[name] = (job, handler)  # before the call: the notice may be faster than its answer
+            self._registered[name] = registration  # before the call: the notice may be faster than its answer
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="openbits-events", daemon=True)
+                self._thread.start()
+            self._wake.set()
         try:
-            job.set_subscriber(stream.subscriber)
+            _announce(registration, stream)
         except BaseException:
             with self._lock:
-                if previous is None:
-                    self._registered.pop(name, None)
-                else:
+                if previous is not None:
                     self._registered[name] = previous
+            if previous is None:
+                self._drop(registration)
             raise
 
     def forget(self, job: "Job") -> None:
         """No more news of the job, for nobody."""
-        job.set_subscriber(None)
         with self._lock:
-            self._registered.pop(str(job.id), None)
+            registration = self._registered.get(str(job.id))
+        try:
+            job.set_subscriber(None)
+        finally:
+            if registration is not None:
+                self._drop(registration)
 
     def handler(self, job_id: "uuid.UUID") -> Handler | None:
         """The handler this process has registered for a job."""
         with self._lock:
-            return self._registered.get(str(job_id), (None, None))[1]
+            registration = self._registered.get(str(job_id))
+        return None if registration is None else registration.handler
 
     def close(self) -> None:
         """End the thread after the handler it is in."""
         with self._lock:
+            self._is_closed = True
             self._registered.clear()
-            if self._stream is not None:
-                self._stream.abort()
-                self._stream = None
+            self._end_stream()
+            self._wake.set()
 
-    def _running_stream(self) -> EventStream:
-        if self._stream is None:
-            self._stream = self._client.events()
-            threading.Thread(target=self._run, args=(self._stream,), name="openbits-events", daemon=True).start()
-        return self._stream
+    # -- the thread -----------------------------------------------------------------------------------------------
 
-    def _run(self, stream: EventStream) -> None:
-        try:
-            with stream:
-                for event in stream:
-                    self._dispatch(stream, event)
-        except BitsError as error:
+    def _run(self) -> None:
+        while (stream := self._next_stream()) is not None:
+            try:
+                with stream:
+                    self._announce_all(stream)
+                    for event in stream:
+                        self._dispatch(stream, event)
+            except BitsError as error:
+                self._lost(stream, error)
+
+    def _next_stream(self) -> EventStream | None:
+        """The stream to listen to, once there is a service; None if there is nobody left to call."""
+        pause = _PAUSE_SECONDS
+        while True:
             with self._lock:
-                if self._stream is not stream:
-                    return  # closed by us
-                self._stream = None
-                lost = len(self._registered)
-                self._registered.clear()
-            if lost:
-                logging.getLogger("openbits").warning("events_lost registrations=%d why=%s", lost, error)
+                if self._is_closed or not self._registered:
+                    self._end_stream()
+                    self._thread = None
+                    return None
+                if self._stream is not None:
+                    self._heard = self._stream
+                    return self._stream
+                self._wake.clear()
+            try:
+                self._client.rejoin()
+                self._offer(self._client.events())
+            except BitsError:  # still away
+                self._wake.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _offer(self, stream: EventStream) -> None:
+        with self._lock:
+            if self._stream is None and not self._is_closed:
+                self._stream = stream
+                return
+        stream.close()  # a registration was faster
+
+    def _lost(self, stream: EventStream, error: BitsError) -> None:
+        with self._lock:
+            if self._stream is not stream:
+                return  # ended by us
+            self._stream = None
+            count = len(self._registered)
+        logging.getLogger("openbits").warning("events_lost registrations=%d why=%s", count, error)
+
+    def _announce_all(self, stream: EventStream, *, again: bool = False) -> None:
+        """Tell the service of the registrations that it does not know by this stream, or of all of them again."""
+        with self._lock:
+            waiting = [one for one in self._registered.values() if again or one.subscriber != stream.subscriber]
+        for registration in waiting:
+            try:
+                _announce(registration, stream)
+            except UnreachableError:
+                raise
+            except BitsError:  # final since, or nothing of ours any more
+                self._drop(registration)
 
     def _dispatch(self, stream: EventStream, event: EventInfo) -> None:
         if event["kind"] == "overflow":
-            self._register_again(stream)
+            self._announce_all(stream, again=True)
             return
         with self._lock:
-            job, handler = self._registered.get(event["job_id"], (None, None))
-        if job is None or handler is None:
+            registration = self._registered.get(event["job_id"])
+        if registration is None:
             return
-        hresult = _run_handler(handler, event)
+        if event["kind"] == "replaced":
+            if event.get("registration") == registration.number:
+                self._drop(registration)
+            return
         if event["kind"] == "notice":
-            self._acknowledge(event, hresult)
+            self._deliver(registration, event)
+        else:
+            _run_handler(registration.handler, event)
         info = event.get("job")
         if event["kind"] == "removed" or (info is not None and info["state"] in _FINAL):
-            with self._lock:
-                self._registered.pop(event["job_id"], None)
+            self._drop(registration)
 
-    def _acknowledge(self, event: EventInfo, hresult: int) -> None:
-        answer = {"job_id": event["job_id"], "notice_seq": event.get("notice_seq"), "hresult": hresult}
-        with contextlib.suppress(BitsError):  # the job may be final by now: nothing is left to acknowledge
+    def _deliver(self, registration: Registration, event: EventInfo) -> None:
+        """Call the handler, unless it took this notice before or the job went on meanwhile; then answer the service."""
+        number, hresult = event.get("notice_seq") or 0, codes.S_OK
+        if number != registration.taken:
+            if not _is_current(registration.job, event):
+                return
+            hresult = _run_handler(registration.handler, event)
+        if hresult == codes.S_OK:
+            registration.taken = number
+        answer = {"job_id": event["job_id"], "notice_seq": number, "hresult": hresult}
+        try:
             self._client.call("AcknowledgeNotice", answer)
+        except UnreachableError:  # without the answer the service would wait for ever
+            raise
+        except BitsError:
+            return  # the job may be final by now: nothing is left to acknowledge
 
-    def _register_again(self, stream: EventStream) -> None:
+    def _drop(self, registration: Registration) -> None:
+        """Let go of a handler, and of the stream with the last one."""
         with self._lock:
-            jobs = [job for job, _ in self._registered.values()]
-        for job in jobs:
-            with contextlib.suppress(BitsError):  # final since: its removal was among what we missed
-                job.set_subscriber(stream.subscriber)
-                continue
-            with self._lock:
-                self._registered.pop(str(job.id), None)
+            name = str(registration.job.id)
+            if self._registered.get(name) is registration:
+                del self._registered[name]
+            if not self._registered:
+                self._end_stream()
+                self._wake.set()
+
+    def _end_stream(self) -> None:
+        """With the lock held: the thread, which may be waiting for the next event, hears that it is over."""
+        stream, self._stream = self._stream, None
+        if stream is not None and stream is self._heard:
+            stream.abort()
+        elif stream is not None:
+            stream.close()
+
+
+def _announce(registration: Registration, stream: EventStream) -> None:
+    registration.subscriber = stream.subscriber
+    registration.number = registration.job.set_subscriber(stream.subscriber)
+
+
+def _is_current(job: "Job", event: EventInfo) -> bool:
+    """True while the job is in the state that the notice is about: what is pending ends with it (jobs.md N8)."""
+    told = event.get("job")
+    try:
+        info = job.info()
+    except UnreachableError:
+        raise
+    except BitsError:
+        return False
+    return told is not None and (info["state"], info["state_since"]) == (told["state"], told["state_since"])
 
 
 def _run_handler(handler: Handler, event: EventInfo) -> int:
-    """The handler's verdict as HRESULT: S_OK, the code of a BitsError, or E_FAIL."""
+    """The handler's verdict as HRESULT: S_OK, the code of a BitsError, or E_FAIL; nothing it raises ends the thread."""
     try:
         handler(cast("Mapping[str, Any]", event))
     except BitsError as error:
         logging.getLogger("openbits").warning("callback_failed job=%s why=%s", event["job_id"], error)
         return error.hresult if error.hresult & 0x80000000 else codes.E_FAIL
-    except Exception:
+    except BaseException:
         logging.getLogger("openbits").exception("callback_failed job=%s", event["job_id"])
         return codes.E_FAIL
     return codes.S_OK

@@ -29,6 +29,9 @@ class ErrorInfo(TypedDict):
     symbol: str
     context: str
     message: str
+    """One line with all of it: symbol and number, meaning, place and object, identity, detail, next step."""
+    detail: str
+    """What the other side said, or what exactly failed; empty if there is nothing to add."""
     identity: str
     subject: str
     file_index: int | None
@@ -55,6 +58,9 @@ class PropertyValues(TypedDict, total=False):
     notify_flags: int
     minimum_retry_delay_seconds: int
     no_progress_timeout_seconds: int
+    proxy_usage: str
+    proxy_list: str
+    proxy_bypass_list: str
     auto_complete: bool
 
 
@@ -108,6 +114,13 @@ class FileToAdd(TypedDict):
     local_name: str
 
 
+class DirectorySeen(TypedDict):
+    """What a path leads to in the mount namespace of the caller: device and inode, as stat says them there."""
+
+    dev: int
+    ino: int
+
+
 class EventHead(TypedDict):
     """What every entry of the event stream has."""
 
@@ -123,9 +136,9 @@ class EventInfo(EventHead, total=False):
     `seq` grows by one from event to event of the whole service; a subscriber sees those of the jobs it may see.
     Stored events have the `state` of the job at that time, live ones the whole `job` as well. `kind`: subscribed
     (always the first; carries `subscriber`), created, files-added, changed (a property), state, progress (not
-    stored; seq repeats the last one), file-transferred, token, removed, notice (JobTransferred or JobError to
-    deliver: answer with AcknowledgeNotice), overflow (the stream was too slow: read the state anew), ended (the
-    service stops).
+    stored; seq repeats the last one), file-transferred, token, owner, removed, notice (JobTransferred or JobError to
+    deliver: answer with AcknowledgeNotice), replaced (another SetNotify ended this `registration`), overflow (the
+    stream was too slow: read the state anew), ended (the service stops).
     """
 
     job: JobInfo | None
@@ -134,6 +147,7 @@ class EventInfo(EventHead, total=False):
     notice: str | None
     notice_seq: int | None
     subscriber: str | None
+    registration: int | None
 
 
 class TokenInfo(TypedDict):

@@ -16,6 +16,7 @@ from openbits.com.constants import (
     BG_ERROR_CONTEXT,
     BG_JOB_ENUM,
     BG_JOB_PRIORITY,
+    BG_JOB_PROXY_USAGE,
     BG_JOB_STATE,
     BG_JOB_TYPE,
     BG_NOTIFY,
@@ -58,16 +59,29 @@ from openbits.com.manager import (
     IBackgroundCopyManager,
 )
 from openbits.com.security import (
+    ERROR_NO_TOKEN,
     RPC_E_TOO_LATE,
     CloseHandle,
     CoInitializeEx,
     CoInitializeSecurity,
     CoUninitialize,
+    GetCurrentProcess,
+    GetCurrentThread,
     ImpersonateLoggedOnUser,
     LogonUser,
+    OpenProcessToken,
+    OpenThreadToken,
     RevertToSelf,
 )
-from openbits.com.structures import BG_FILE_INFO, BG_FILE_PROGRESS, BG_JOB_PROGRESS, BG_JOB_TIMES, CreatedJob, ErrorCode
+from openbits.com.structures import (
+    BG_FILE_INFO,
+    BG_FILE_PROGRESS,
+    BG_JOB_PROGRESS,
+    BG_JOB_TIMES,
+    CreatedJob,
+    ErrorCode,
+    ProxySettings,
+)
 from openbits.com.unknown import COMError, IUnknown
 from openbits.core import codes
 
@@ -78,11 +92,13 @@ __all__ = [
     "BG_JOB_ENUM",
     "BG_JOB_PRIORITY",
     "BG_JOB_PROGRESS",
+    "BG_JOB_PROXY_USAGE",
     "BG_JOB_STATE",
     "BG_JOB_TIMES",
     "BG_JOB_TYPE",
     "BG_NOTIFY",
     "BG_TOKEN",
+    "ERROR_NO_TOKEN",
     "RPC_E_TOO_LATE",
     "BackgroundCopyManager",
     "BackgroundCopyManager1_5",
@@ -101,6 +117,8 @@ __all__ = [
     "CoUninitialize",
     "CreatedJob",
     "ErrorCode",
+    "GetCurrentProcess",
+    "GetCurrentThread",
     "IBackgroundCopyCallback",
     "IBackgroundCopyCallback2",
     "IBackgroundCopyCallback3",
@@ -132,6 +150,9 @@ __all__ = [
     "IUnknown",
     "ImpersonateLoggedOnUser",
     "LogonUser",
+    "OpenProcessToken",
+    "OpenThreadToken",
+    "ProxySettings",
     "RevertToSelf",
 ]
 

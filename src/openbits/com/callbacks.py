@@ -1,8 +1,9 @@
 """Callback interfaces, which a program implements, and how news of a job becomes calls of them (jobs.md §12).
 
 Calls come on one thread of the library, one after the other; methods of the job may be called inside. JobTransferred
-and JobError are repeated until they succeed: an exception, or a failure code as result, means that they did not. All
-FileTransferred of a job come before, and the next only after the previous one succeeded (N1).
+and JobError are repeated until they succeed, which means S_OK or no result at all: an exception or any other code has
+them called again after the minimum retry delay of the job (N5). All FileTransferred of a job come before, and the next
+only after the previous one succeeded (N1).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from openbits.com.job import IBackgroundCopyJob
 
 _MODIFICATIONS = frozenset({"files-added", "changed", "state", "progress", "file-transferred"})
+_ONLY_S_OK, _EVERY_SUCCESS = range(1), range(0x80000000)
+"""What counts as taken: for FileTransferred positive codes too (OPEN-52)."""
 _TERMINAL_STATES = frozenset({"transferred", "error"})
 
 
@@ -69,7 +72,8 @@ class Delivery:
             self._deliver_files()
             self._deliver_notice(event, info)
             return
-        if kind == "file-transferred" and NotifyFlags.FILE_TRANSFERRED in flags:
+        is_told_of_files = isinstance(self.callback, IBackgroundCopyCallback2)
+        if kind == "file-transferred" and NotifyFlags.FILE_TRANSFERRED in flags and is_told_of_files:
             self._untaken_files.append(event["file_index"])
             self._deliver_files()
         is_own_event = kind == "state" and info["state"] in _TERMINAL_STATES
@@ -78,9 +82,10 @@ class Delivery:
 
     def _deliver_notice(self, event: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         if event["notice"] == "transferred":
-            _taken(self.callback.JobTransferred, self._job)
+            _taken(self.callback.JobTransferred, self._job, successes=_ONLY_S_OK)
         elif info["error"] is not None:
-            _taken(self.callback.JobError, self._job, IBackgroundCopyError(self._job.job, info["error"]))
+            error = IBackgroundCopyError(self._job.job, info["error"])
+            _taken(self.callback.JobError, self._job, error, successes=_ONLY_S_OK)
 
     def _deliver_files(self) -> None:
         """In order; what is refused is tried again with the next event, and keeps back the notice until then."""
@@ -92,8 +97,8 @@ class Delivery:
             del self._untaken_files[0]
 
 
-def _taken(method: Callable[..., int | None], *arguments: object) -> None:
-    """Call; a failure code as result is a failure, as an exception is."""
+def _taken(method: Callable[..., int | None], *arguments: object, successes: range = _EVERY_SUCCESS) -> None:
+    """Call; a code that is no success as result is a failure, as an exception is."""
     result = method(*arguments)
-    if isinstance(result, int) and codes.is_failure(result):
+    if isinstance(result, int) and codes.unsigned(result) not in successes:
         raise COMError(result, f"the callback answered {codes.label(result)}")

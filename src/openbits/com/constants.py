@@ -6,7 +6,7 @@ Every member of an enumeration is also a constant of `openbits.com`; numbers tha
 import enum
 from typing import Final
 
-from openbits.core.enums import ErrorContext, JobState, JobType, NotifyFlags, Priority, TokenFlags
+from openbits.core.enums import ErrorContext, JobState, JobType, NotifyFlags, Priority, ProxyUsage, TokenFlags
 
 
 class BG_JOB_STATE(enum.IntEnum):
@@ -38,6 +38,15 @@ class BG_JOB_PRIORITY(enum.IntEnum):
     BG_JOB_PRIORITY_HIGH = Priority.HIGH
     BG_JOB_PRIORITY_NORMAL = Priority.NORMAL
     BG_JOB_PRIORITY_LOW = Priority.LOW
+
+
+class BG_JOB_PROXY_USAGE(enum.IntEnum):
+    """How a job finds its proxy."""
+
+    BG_JOB_PROXY_USAGE_PRECONFIG = ProxyUsage.PRECONFIG
+    BG_JOB_PROXY_USAGE_NO_PROXY = ProxyUsage.NO_PROXY
+    BG_JOB_PROXY_USAGE_OVERRIDE = ProxyUsage.OVERRIDE
+    BG_JOB_PROXY_USAGE_AUTODETECT = ProxyUsage.AUTODETECT
 
 
 class BG_ERROR_CONTEXT(enum.IntEnum):
@@ -132,6 +141,7 @@ ENUMERATIONS: Final[tuple[type[enum.IntEnum | enum.IntFlag], ...]] = (
     BG_JOB_STATE,
     BG_JOB_TYPE,
     BG_JOB_PRIORITY,
+    BG_JOB_PROXY_USAGE,
     BG_ERROR_CONTEXT,
     BG_NOTIFY,
     BG_TOKEN,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Generic, Self, TypeVar
 
-from openbits.com.unknown import COMError, IUnknown
+from openbits.com.unknown import IUnknown, number
 from openbits.core import codes
 
 Item = TypeVar("Item")
@@ -18,14 +18,14 @@ class Snapshot(IUnknown, Generic[Item]):
 
     def Next(self, celt: int) -> list[Item]:
         """Up to `celt` items; fewer at the end."""
-        found = self._items[self._position : self._position + _count(celt)]
+        found = self._items[self._position : self._position + number(celt, "celt")]
         self._position += len(found)
         return list(found)
 
     def Skip(self, celt: int) -> int:
         """Pass over `celt` items: S_OK, or S_FALSE if fewer were left."""
         left = len(self._items) - self._position
-        self._position += min(_count(celt), left)
+        self._position += min(number(celt, "celt"), left)
         return codes.S_OK if celt <= left else codes.S_FALSE
 
     def Reset(self) -> int:
@@ -40,9 +40,3 @@ class Snapshot(IUnknown, Generic[Item]):
     def GetCount(self) -> int:
         """How many items the snapshot has, not how many are left."""
         return len(self._items)
-
-
-def _count(celt: int) -> int:
-    if celt < 0:
-        raise COMError(codes.E_INVALIDARG, f"celt is {celt}; give a number of items, 0 or more")
-    return celt

@@ -5,7 +5,7 @@ from openbits.api.wire import ErrorInfo, FileInfo
 from openbits.com.constants import BG_ERROR_CONTEXT
 from openbits.com.enumerators import Snapshot
 from openbits.com.structures import BG_FILE_PROGRESS, ErrorCode, size
-from openbits.com.unknown import COMError, IUnknown
+from openbits.com.unknown import COMError, IUnknown, number
 from openbits.core import codes
 from openbits.core.enums import ErrorContext
 
@@ -105,7 +105,7 @@ def describe_code(hresult: int, language_id: int) -> str:
 
 def _check_language(language_id: int, *, is_default_allowed: bool) -> None:
     """English is the one language of the texts; 0 means the default, where that is allowed."""
-    if language_id == 0 and not is_default_allowed:
+    if number(language_id, "LanguageId") == 0 and not is_default_allowed:
         raise COMError(codes.E_INVALIDARG, "LanguageId is 0; give a language, for example 0x0409 (English)")
     if language_id & _LANGUAGE_MASK not in {0, _ENGLISH}:
         raise COMError(

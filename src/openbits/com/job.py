@@ -11,28 +11,33 @@ from typing import TypeVar
 
 from openbits.api.client import Job
 from openbits.com.callbacks import Delivery, IBackgroundCopyCallback
-from openbits.com.constants import BG_JOB_PRIORITY, BG_JOB_STATE, BG_JOB_TYPE
+from openbits.com.constants import BG_JOB_PRIORITY, BG_JOB_PROXY_USAGE, BG_JOB_STATE, BG_JOB_TYPE
 from openbits.com.enumerators import Snapshot
 from openbits.com.files import IBackgroundCopyError, IBackgroundCopyFile, IEnumBackgroundCopyFiles
-from openbits.com.structures import BG_FILE_INFO, BG_JOB_PROGRESS, BG_JOB_TIMES, filetime, size
-from openbits.com.unknown import COMError, IUnknown, mandatory
-from openbits.core import codes
+from openbits.com.structures import BG_FILE_INFO, BG_JOB_PROGRESS, BG_JOB_TIMES, ProxySettings, filetime, size
+from openbits.com.unknown import COMError, IUnknown, mandatory, number
+from openbits.core import codes, enums
 from openbits.core.enums import JobState, JobType, Priority, TokenFlags
 
 Numbered = TypeVar("Numbered", bound=enum.IntEnum)
 
 
 class JobInterface(IUnknown):
-    """What the interfaces of a job share: the handle, and the way from one to another."""
+    """What the interfaces of a job share: the handle, and the way from one to another.
 
-    def __init__(self, job: Job) -> None:
+    IUnknown is the identity of the object, as in COM: all interfaces that come from one another by QueryInterface give
+    the same one, the first of them. Every other interface is a handle of its own, whose access was checked.
+    """
+
+    def __init__(self, job: Job, unknown: IUnknown | None = None) -> None:
         self.job = job
+        self._unknown = self if unknown is None else unknown
 
     def _query(self, interface: type[IUnknown]) -> IUnknown | None:
         if interface is IUnknown:
-            return self
+            return self._unknown
         implementation = next((one for one in (IBackgroundCopyJob, IBitsTokenOptions) if one is interface), None)
-        return None if implementation is None else implementation(self.job.client.job(self.job.id))
+        return None if implementation is None else implementation(self.job.open_again(), self._unknown)
 
 
 class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12"):
@@ -40,7 +45,10 @@ class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12
 
     def AddFileSet(self, pFileSet: Sequence[BG_FILE_INFO]) -> int:
         """Add files, all or nothing."""
-        self.job.add_files([(pair.RemoteName, pair.LocalName) for pair in mandatory(pFileSet, "pFileSet")])
+        pairs = [mandatory(pair, "pFileSet") for pair in mandatory(pFileSet, "pFileSet")]
+        self.job.add_files(
+            [(mandatory(pair.RemoteName, "RemoteName"), mandatory(pair.LocalName, "LocalName")) for pair in pairs]
+        )
         return codes.S_OK
 
     def AddFile(self, RemoteUrl: str, LocalName: str) -> int:
@@ -140,7 +148,7 @@ class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12
 
     def SetNotifyFlags(self, val: int) -> int:
         """Which events are notified. Raises E_NOTIMPL for undefined bits."""
-        return self._set(notify_flags=int(mandatory(val, "Val")))
+        return self._set(notify_flags=number(val, "Val"))
 
     def GetNotifyFlags(self) -> int:
         """JOB_TRANSFERRED | JOB_ERROR by default."""
@@ -166,7 +174,7 @@ class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12
 
     def SetMinimumRetryDelay(self, Seconds: int) -> int:
         """Seconds between attempts; less than 5 becomes 5."""
-        return self._set(minimum_retry_delay_seconds=mandatory(Seconds, "Seconds"))
+        return self._set(minimum_retry_delay_seconds=number(Seconds, "Seconds"))
 
     def GetMinimumRetryDelay(self) -> int:
         """600 by default."""
@@ -174,7 +182,7 @@ class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12
 
     def SetNoProgressTimeout(self, Seconds: int) -> int:
         """Seconds of retries without progress until the job is in ERROR; 0: every error is fatal."""
-        return self._set(no_progress_timeout_seconds=mandatory(Seconds, "Seconds"))
+        return self._set(no_progress_timeout_seconds=number(Seconds, "Seconds"))
 
     def GetNoProgressTimeout(self) -> int:
         """14 days by default."""
@@ -183,6 +191,34 @@ class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12
     def GetErrorCount(self) -> int:
         """How often the transfer was interrupted; never reset."""
         return self.job.info()["error_count"]
+
+    def SetProxySettings(self, ProxyUsage: int, ProxyList: str | None, ProxyBypassList: str | None) -> int:
+        """How the job finds its proxy; with OVERRIDE by the lists, which are NULL for every other usage (jobs.md §9.7).
+
+        What the lists say is read when the job transfers: then an unusable one is the job's error
+        BG_E_INVALID_PROXY_INFO. Raises E_NOTIMPL for an undefined usage, E_INVALIDARG,
+        BG_E_PROXY_LIST_TOO_LARGE, BG_E_PROXY_BYPASS_LIST_TOO_LARGE.
+        """
+        usage = defined(enums.ProxyUsage, ProxyUsage, "proxy usage")
+        if usage is enums.ProxyUsage.OVERRIDE:
+            mandatory(ProxyList, "ProxyList")
+        elif ProxyList is not None or ProxyBypassList is not None:
+            raise COMError(codes.E_INVALIDARG, f"lists are for OVERRIDE, not for {usage.name}; give NULL (None) twice")
+        return self._set(proxy_usage=usage, proxy_list=ProxyList or "", proxy_bypass_list=ProxyBypassList or "")
+
+    def GetProxySettings(self) -> ProxySettings:
+        """Usage and lists; PRECONFIG by default, lists only for OVERRIDE."""
+        values = self.job.info()["properties"]
+        usage = BG_JOB_PROXY_USAGE(int(enums.ProxyUsage[values["proxy_usage"].upper()]))
+        return ProxySettings(usage, values["proxy_list"] or None, values["proxy_bypass_list"] or None)
+
+    def TakeOwnership(self) -> int:
+        """Make the caller the owner; the helper token goes, its flags stay (OPEN-20), and the callback stays.
+
+        Raises E_ACCESSDENIED unless the caller is an administrator, BG_E_NEW_OWNER_NO_FILE_ACCESS.
+        """
+        self.job.take_ownership()
+        return codes.S_OK
 
     def _set(self, **properties: object) -> int:
         self.job.set(**properties)
@@ -194,7 +230,7 @@ class IBitsTokenOptions(JobInterface, iid="9a2584c3-f7d2-457a-9a5e-22b67bffc7d2"
 
     def SetHelperTokenFlags(self, UsageFlags: int) -> int:
         """BG_TOKEN_LOCAL_FILE, BG_TOKEN_NETWORK, both, or 0 for one identity only."""
-        self.job.set_helper_token_flags(TokenFlags(mandatory(UsageFlags, "UsageFlags")))
+        self.job.set_helper_token_flags(TokenFlags(number(UsageFlags, "UsageFlags")))
         return codes.S_OK
 
     def GetHelperTokenFlags(self) -> int:

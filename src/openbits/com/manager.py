@@ -8,7 +8,7 @@ from openbits.com.files import describe_code
 from openbits.com.job import IBackgroundCopyJob, IEnumBackgroundCopyJobs, defined
 from openbits.com.security import service
 from openbits.com.structures import CreatedJob
-from openbits.com.unknown import COMError, IUnknown, mandatory
+from openbits.com.unknown import COMError, IUnknown, mandatory, number
 from openbits.core import codes
 from openbits.core.enums import JobType
 
@@ -31,7 +31,7 @@ class IBackgroundCopyManager(IUnknown, iid="5ce34c0d-0dc9-4c1f-897c-daa1b78cee7c
 
     def EnumJobs(self, dwFlags: int) -> IEnumBackgroundCopyJobs:
         """The caller's jobs (0), or everybody's (BG_JOB_ENUM_ALL_USERS, administrators)."""
-        if dwFlags & ~int(BG_JOB_ENUM.BG_JOB_ENUM_ALL_USERS):
+        if number(dwFlags, "dwFlags") & ~int(BG_JOB_ENUM.BG_JOB_ENUM_ALL_USERS):
             raise COMError(codes.E_NOTIMPL, f"flags {dwFlags:#x} are not defined; use 0 or BG_JOB_ENUM_ALL_USERS")
         return IEnumBackgroundCopyJobs([IBackgroundCopyJob(job) for job in self._client.jobs(all_users=bool(dwFlags))])
 

@@ -20,6 +20,8 @@ from openbits.core import codes
 from openbits.core.enums import Level
 
 RPC_E_TOO_LATE = 0x80010119
+ERROR_NO_TOKEN = 0x800703F0
+_CURRENT_PROCESS, _CURRENT_THREAD = -1, -2
 
 
 @dataclass(slots=True)
@@ -105,6 +107,39 @@ def LogonUser(
         return client.logon_user(user if is_local else f"{lpszDomain}\\{user}", lpszPassword)
 
 
+def GetCurrentProcess() -> int:
+    """The pseudo handle of this process; it need not be closed."""
+    return _CURRENT_PROCESS
+
+
+def GetCurrentThread() -> int:
+    """The pseudo handle of this thread; it need not be closed."""
+    return _CURRENT_THREAD
+
+
+@translated
+def OpenProcessToken(ProcessHandle: int, DesiredAccess: int) -> Token:
+    """A handle of the token of this process, which may be passed to another one; close it with CloseHandle.
+
+    Raises E_HANDLE for any handle but GetCurrentProcess(): a process proves its own identity and no other.
+    """
+    if ProcessHandle != _CURRENT_PROCESS:
+        raise COMError(codes.E_HANDLE, f"{ProcessHandle} is not this process; use GetCurrentProcess()")
+    with Client(is_cloaking=False) as client:  # a new connection, as for LogonUser: it has the identity of this moment
+        return client.open_process_token()
+
+
+@translated
+def OpenThreadToken(ThreadHandle: int, DesiredAccess: int, OpenAsSelf: bool) -> Token:  # noqa: FBT001  # documented
+    """A handle of the token that this thread impersonates. Raises ERROR_NO_TOKEN if it impersonates nobody."""
+    if ThreadHandle != _CURRENT_THREAD:
+        raise COMError(codes.E_HANDLE, f"{ThreadHandle} is not this thread; use GetCurrentThread()")
+    token = tokens.current()
+    if token is None:
+        raise COMError(ERROR_NO_TOKEN, "this thread impersonates nobody; use OpenProcessToken")
+    return token.duplicate()
+
+
 @translated
 def ImpersonateLoggedOnUser(hToken: Token) -> bool:
     """Let this thread act as the token's user in calls, as far as cloaking sends it. The handle may be closed then."""
@@ -128,11 +163,16 @@ def CloseHandle(hObject: Token) -> bool:
 
 @translated
 def service() -> Client:
-    """The connection of this process: made when it is needed and none is there, and anew after a fork or new uid."""
+    """The connection of this process: made with the first manager, and anew after a fork or under a new uid.
+
+    One that was lost is mended, so that callbacks and interfaces of this process stay good.
+    """
     seen_as = (os.getpid(), os.geteuid())
     with _process.lock:
         client = _process.client
-        if client is None or client.is_closed or _process.seen_as != seen_as:
+        if client is None or _process.seen_as != seen_as:
             client = Client(_process.level, is_cloaking=_process.is_cloaking)
             _process.client, _process.seen_as = client, seen_as
+        elif client.is_closed:
+            client.reconnect()
         return client

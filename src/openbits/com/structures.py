@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from openbits.com.constants import BG_ERROR_CONTEXT, BG_SIZE_UNKNOWN
+from openbits.com.constants import BG_ERROR_CONTEXT, BG_JOB_PROXY_USAGE, BG_SIZE_UNKNOWN
 
 if TYPE_CHECKING:
     from openbits.com.job import IBackgroundCopyJob
@@ -62,6 +62,14 @@ class ErrorCode(NamedTuple):
 
     Context: BG_ERROR_CONTEXT
     Code: int
+
+
+class ProxySettings(NamedTuple):
+    """What GetProxySettings gives; the lists are None unless the usage is OVERRIDE."""
+
+    ProxyUsage: BG_JOB_PROXY_USAGE
+    ProxyList: str | None
+    ProxyBypassList: str | None
 
 
 def size(known: int | None) -> int:

@@ -58,7 +58,7 @@ class IUnknown:
     @translated
     def QueryInterface(self, interface: type[Interface]) -> Interface:
         """Another interface of the same object. Raises E_NOINTERFACE for one that this version does not have."""
-        found = self._query(interface)
+        found = self._query(mandatory(interface, "interface"))
         if not isinstance(found, interface):
             raise COMError(
                 codes.E_NOINTERFACE, f"{type(self).__name__} has no {interface.__name__} in this version of the service"
@@ -75,3 +75,11 @@ def mandatory(value: R | None, name: str) -> R:
     if value is None:
         raise COMError(codes.E_INVALIDARG, f"{name} is NULL (None); give a value")
     return value
+
+
+def number(value: int | None, name: str) -> int:
+    """A mandatory number without sign; anything else is E_INVALIDARG, as it could not be marshalled."""
+    given = mandatory(value, name)
+    if not isinstance(given, int) or not 0 <= given <= 0xFFFFFFFF:
+        raise COMError(codes.E_INVALIDARG, f"{name} is {given!r}; give a whole number from 0 to 4294967295")
+    return given
