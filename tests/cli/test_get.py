@@ -11,7 +11,7 @@ import pytest
 from tests.api.fakeservice import FailedError, FakeService, Values
 from tests.cli.conftest import Result
 
-from openbits.cli import get
+from openbits.cli import get, targets
 from openbits.core.errors import BitsError
 
 Bits = Callable[..., Result]
@@ -38,15 +38,15 @@ Eventually = Callable[..., object]
     ],
 )
 def test_the_name_is_one_safe_component(url: str, name: str) -> None:
-    assert get.safe_name(url) == name
+    assert targets.safe_name(url) == name
 
 
 def test_a_folder_gets_the_files_and_another_path_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert get.destinations(["http://h/a"], ".") == [("http://h/a", f"{tmp_path}/a")]
-    assert get.destinations(["http://h/a"], "b") == [("http://h/a", f"{tmp_path}/b")]
-    assert get.destinations(["http://h/a"], "new/") == [("http://h/a", f"{tmp_path}/new/a")]
-    assert get.destinations(["http://h/a", "http://h/b"], str(tmp_path)) == [
+    assert targets.destinations(["http://h/a"], ".") == [("http://h/a", f"{tmp_path}/a")]
+    assert targets.destinations(["http://h/a"], "b") == [("http://h/a", f"{tmp_path}/b")]
+    assert targets.destinations(["http://h/a"], "new/") == [("http://h/a", f"{tmp_path}/new/a")]
+    assert targets.destinations(["http://h/a", "http://h/b"], str(tmp_path)) == [
         ("http://h/a", f"{tmp_path}/a"),
         ("http://h/b", f"{tmp_path}/b"),
     ]
@@ -55,7 +55,7 @@ def test_a_folder_gets_the_files_and_another_path_is_the_file(tmp_path: Path, mo
 def test_a_link_in_the_path_is_not_followed_here(tmp_path: Path) -> None:
     """Whose rights decide about it is the business of the broker."""
     (tmp_path / "link").symlink_to("/root")
-    assert get.destinations(["http://h/a"], f"{tmp_path}/link/a") == [("http://h/a", f"{tmp_path}/link/a")]
+    assert targets.destinations(["http://h/a"], f"{tmp_path}/link/a") == [("http://h/a", f"{tmp_path}/link/a")]
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_a_link_in_the_path_is_not_followed_here(tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_refused(operands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BitsError) as caught:
-        get.destinations(*get.split_operands(operands))
+        targets.destinations(*get.split_operands(operands))
     assert caught.value.hresult == 0x80070057
 
 
 def test_several_files_need_a_folder(tmp_path: Path) -> None:
     with pytest.raises(BitsError, match="no existing folder"):
-        get.destinations(["http://h/a", "http://h/b"], f"{tmp_path}/file")
+        targets.destinations(["http://h/a", "http://h/b"], f"{tmp_path}/file")
 
 
 @pytest.fixture

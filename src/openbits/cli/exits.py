@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 from openbits.api.client import Outcome
+from openbits.cli import render
 from openbits.core import codes
 from openbits.core.errors import BitsError
 
@@ -22,6 +23,8 @@ INTERRUPTED: Final = 130
 
 _OF_CODE: Final = {
     codes.E_INVALIDARG: USAGE,
+    codes.E_NOTIMPL: USAGE,
+    codes.BG_E_STRING_TOO_LONG: USAGE,
     codes.E_ACCESSDENIED: DENIED,
     codes.CO_E_FAILEDTOIMPERSONATE: DENIED,
     codes.ERROR_LOGON_FAILURE: DENIED,
@@ -29,6 +32,7 @@ _OF_CODE: Final = {
     codes.ERROR_PASSWORD_MUST_CHANGE: DENIED,
     codes.ERROR_ACCOUNT_LOCKED_OUT: DENIED,
     codes.ERROR_LOGON_TYPE_NOT_GRANTED: DENIED,
+    codes.ERROR_NO_LOGON_SERVERS: DENIED,
     codes.RPC_S_SERVER_UNAVAILABLE: UNREACHABLE,
     codes.BG_S_PARTIAL_COMPLETE: PARTIAL,
 }
@@ -60,5 +64,13 @@ def code_of_outcome(outcome: Outcome) -> int:
 def complain(doing: str, error: BitsError) -> int:
     """Say on standard error what could not be done, with symbol and number; the exit code."""
     text = error.text if error.text.startswith("cannot ") else f"cannot {doing}: {error.text}"
-    print(f"bits: {text} [{codes.label(error.hresult)}]", file=sys.stderr)
+    print(f"bits: {render.printable(text)} [{codes.label(error.hresult)}]", file=sys.stderr)
     return code_of(error)
+
+
+def complain_of_output(error: OSError) -> int:
+    """Standard output cannot be written, as on a full disk; the exit code."""
+    code = codes.from_errno(error.errno or 0)
+    why = error.strerror or str(error)
+    print(f"bits: cannot write the output: {why}; what was asked for is done [{codes.label(code)}]", file=sys.stderr)
+    return JOB_ERROR

@@ -1,19 +1,19 @@
-"""`bits list`, `show`, `suspend`, `resume`, `cancel`, `complete`, `wait`: the queue and the verbs of a job."""
+"""`bits list`, `show`, `wait`, `suspend`, `resume`, `cancel`, `complete`, `take`: the queue and the verbs of a job."""
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Callable
 
-from openbits.api.client import Client, Job, Outcome
+from openbits.api.client import Client, Job
+from openbits.api.wire import JobInfo
 from openbits.cli import exits, render
-from openbits.cli.selection import find_job
-from openbits.cli.watch import reporter_for, verdict, watch
+from openbits.cli.selection import REFERENCE, find_job
+from openbits.cli.watch import exit_code, reporter_for, verdict, watch
 from openbits.core import codes
 from openbits.core.errors import BitsError
-
-REFERENCE = "JOB is an id, the beginning of one (4 characters or more), or a display name that only one job has."
 
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,12 @@ def run_cancel(options: argparse.Namespace) -> int:
 
 def run_complete(options: argparse.Namespace) -> int:
     """Publish what is transferred."""
-    return _each(options.jobs, "complete", lambda job: _ended(job, job.complete()))
+    return _each(options.jobs, "complete", _complete)
+
+
+def run_take(options: argparse.Namespace) -> int:
+    """Become the owner of the jobs."""
+    return _each(options.jobs, "take", _quietly(Job.take_ownership))
 
 
 def add_wait_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,12 +108,32 @@ def run_wait(options: argparse.Namespace) -> int:
 def _wait(job: Job, deadline: float | None, *, is_json: bool) -> int:
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
     outcome, info = watch(job, reporter_for(is_json=is_json), left)
+    code = exit_code(outcome, info)
     if is_json:
-        print(json.dumps({"event": "result", "outcome": outcome.value, "job": info}), flush=True)
+        print(json.dumps({"event": "result", "outcome": outcome.value, "exit_code": code, "job": info}), flush=True)
     for line in verdict(outcome, info, time.time()):
         print(f"bits: {line}", file=sys.stderr)
-    has_failed_to_publish = outcome is Outcome.TRANSFERRED and info["properties"].get("auto_complete")
-    return exits.JOB_ERROR if has_failed_to_publish else exits.code_of_outcome(outcome)
+    return code
+
+
+def _complete(job: Job) -> int:
+    """What a failed job gives up is said together with why it failed: that is the last occasion."""
+    before = job.info()
+    hresult = job.complete()
+    code = _ended(job, hresult)
+    if hresult == codes.BG_S_PARTIAL_COMPLETE:
+        kept, total = before["files_transferred"], before["files_total"]
+        print(f"bits: job {job.id}: {kept} of {total} files were published, the others dropped", file=sys.stderr)
+        _repeat_first_error(job, before, "")
+    return code
+
+
+def _repeat_first_error(job: Job, info: JobInfo, told: str) -> None:
+    """A later failure never hides why the job failed (errors that were told just now are not repeated)."""
+    error = info["error"] or info["complete_error"]
+    if error is not None and error["message"] not in told:
+        at = render.instant(error["at"])
+        print(f"bits: job {job.id} had failed at {at}: {render.error_text(error)}", file=sys.stderr)
 
 
 def _each(references: list[str], verb: str, act: Callable[[Job], int]) -> int:
@@ -116,12 +141,17 @@ def _each(references: list[str], verb: str, act: Callable[[Job], int]) -> int:
     first_failure = exits.OK
     with Client() as client:
         for reference in references:
+            job = None
             try:
-                code = act(find_job(client, reference))
+                job = find_job(client, reference)
+                code = act(job)
             except BitsError as error:
                 code = exits.complain(f"{verb} {reference}", error)
                 if client.is_closed:
                     return first_failure or code
+                if job is not None:
+                    with contextlib.suppress(BitsError):
+                        _repeat_first_error(job, job.info(), error.text)
             first_failure = first_failure or code
     return first_failure
 

@@ -4,6 +4,7 @@ Each command has a row in COMMANDS; its module is loaded when the command is use
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -14,66 +15,163 @@ from openbits.version import VERSION
 
 
 class Command(NamedTuple):
-    """Where a command is made: its module, the functions that add its arguments and run it, and one line about it."""
+    """Where a command is made: its module, the functions that add its arguments and run it, and what helps people."""
 
+    group: str
     module: str
     add_arguments: str
     run: str
     doing: str
     """As in "cannot …"."""
     summary: str
+    example: str
 
+
+MAKE, LOOK, STEER, EXPLAIN = "make jobs", "look at them", "steer them", "find out why"
 
 COMMANDS = {
-    "get": Command("get", "add_arguments", "run", "get the files", "download now and publish by itself"),
-    "list": Command("jobs", "add_list_arguments", "run_list", "list the jobs", "the jobs of the queue"),
-    "show": Command("jobs", "add_show_arguments", "run_show", "show the job", "everything about one job"),
-    "wait": Command("jobs", "add_wait_arguments", "run_wait", "wait", "wait until jobs are transferred"),
-    "suspend": Command("jobs", "add_job_arguments", "run_suspend", "suspend the jobs", "stop jobs, keep their bytes"),
-    "resume": Command("jobs", "add_job_arguments", "run_resume", "resume the jobs", "let jobs run, or retry now"),
-    "complete": Command(
-        "jobs", "add_job_arguments", "run_complete", "complete the jobs", "publish what is transferred"
+    "get": Command(
+        MAKE, "get", "add_arguments", "run", "get the files", "download now and publish by itself",
+        "bits get https://deb.debian.org/debian/README",
     ),
-    "cancel": Command("jobs", "add_job_arguments", "run_cancel", "cancel the jobs", "give jobs up"),
-    "token": Command("tokens", "add_arguments", "run", "change the helper token", "the second identity of a job"),
-}
+    "create": Command(
+        MAKE, "making", "add_create_arguments", "run_create", "create the job", "a new job, suspended and empty",
+        "bits create nightly --priority low --auto-complete",
+    ),
+    "add": Command(
+        MAKE, "making", "add_add_arguments", "run_add", "add the files", "add files to a job",
+        "bits add nightly https://data.example/set.tar /srv/in/",
+    ),
+    "set": Command(
+        MAKE, "making", "add_set_arguments", "run_set", "set the properties", "change properties of a job",
+        "bits set nightly priority=high minimum-retry-delay=60",
+    ),
+    "token": Command(
+        MAKE, "tokens", "add_arguments", "run", "change the helper token", "the second identity of a job",
+        "bits token set nightly --user backup --flags local-file",
+    ),
+    "list": Command(
+        LOOK, "jobs", "add_list_arguments", "run_list", "list the jobs", "the jobs of the queue", "bits list",
+    ),
+    "show": Command(
+        LOOK, "jobs", "add_show_arguments", "run_show", "show the job", "everything about one job", "bits show 3f9c",
+    ),
+    "watch": Command(
+        LOOK, "live", "add_arguments", "run", "watch the jobs", "jobs as they move, one line each", "bits watch",
+    ),
+    "wait": Command(
+        LOOK, "jobs", "add_wait_arguments", "run_wait", "wait", "wait until jobs are transferred",
+        "bits wait --timeout 3600 nightly",
+    ),
+    "events": Command(
+        LOOK, "events", "add_arguments", "run", "follow the events", "what happens to jobs, numbered and resumable",
+        "bits events --from 1200 --json",
+    ),
+    "resume": Command(
+        STEER, "jobs", "add_job_arguments", "run_resume", "resume the jobs", "let jobs run, or retry now",
+        "bits resume nightly",
+    ),
+    "suspend": Command(
+        STEER, "jobs", "add_job_arguments", "run_suspend", "suspend the jobs", "stop jobs, keep their bytes",
+        "bits suspend nightly",
+    ),
+    "complete": Command(
+        STEER, "jobs", "add_job_arguments", "run_complete", "complete the jobs", "publish what is transferred",
+        "bits complete nightly",
+    ),
+    "cancel": Command(
+        STEER, "jobs", "add_job_arguments", "run_cancel", "cancel the jobs", "give jobs up", "bits cancel nightly",
+    ),
+    "take": Command(
+        STEER, "jobs", "add_job_arguments", "run_take", "take the jobs", "become the owner of jobs (administrators)",
+        "bits take 3f9c",
+    ),
+    "explain": Command(
+        EXPLAIN, "explain", "add_arguments", "run", "explain it", "why a job does what it does; what a code means",
+        "bits explain 0x80200013",
+    ),
+    "doctor": Command(
+        EXPLAIN, "doctor", "add_arguments", "run", "examine the service", "is everything there that jobs need",
+        "bits doctor",
+    ),
+}  # fmt: skip
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 job error, 2 usage, 3 partial, 4 waiting or time-out, 5 denied, 6 service not reachable"
 )
 
+OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""How standard output fails; whatever else fails is a BitsError."""
+
+USAGE = 2
+INTERRUPTED = 130
+READER_LEFT = 141
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    _mend_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = COMMANDS.get(given[0]) if given else None
-    if command is None:
-        return _overview(given)
     try:
-        code = _run(given[0], command, given[1:])
+        code = _overview(given) if command is None else _run(given[0], command, given[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
-        # The reader left. What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        _drop_output()
+        return READER_LEFT
     return code
 
 
-def _run(name: str, command: Command, arguments: list[str]) -> int:
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    command = COMMANDS[name]
     module = importlib.import_module(f"openbits.cli.{command.module}")
-    from openbits.cli.exits import complain  # noqa: PLC0415  # not for `bits --help`
-    from openbits.core.errors import BitsError  # noqa: PLC0415
-
     parser = argparse.ArgumentParser(prog=f"bits {name}", description=command.summary, formatter_class=_formatter)
     add_arguments: Callable[[argparse.ArgumentParser], None] = getattr(module, command.add_arguments)
     add_arguments(parser)
-    run: Callable[[argparse.Namespace], int] = getattr(module, command.run)
+    parser.epilog = " ".join(filter(None, (parser.epilog, f"Example: {command.example}")))
+    return parser
+
+
+def _run(name: str, command: Command, arguments: list[str]) -> int:
+    parser = parser_of(name)
+    from openbits.cli.exits import complain, complain_of_output  # noqa: PLC0415  # not for `bits --help`
+    from openbits.core.errors import BitsError  # noqa: PLC0415
+
+    run: Callable[[argparse.Namespace], int] = getattr(
+        importlib.import_module(f"openbits.cli.{command.module}"), command.run
+    )
     try:
-        return run(parser.parse_args(arguments))
+        code = run(parser.parse_args(arguments))
+        sys.stdout.flush()
     except BitsError as error:
         return complain(command.doing, error)
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRORS:
+            raise
+        _drop_output()
+        return complain_of_output(error)
+    return code
+
+
+def _mend_streams() -> None:
+    """Every standard stream is there, and no text can fail to be written for its characters.
+
+    A closed descriptor would be given to the next file, and `print` to a missing stderr goes to stdout.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # a descriptor, for good
+    if hasattr(sys.stdout, "reconfigure"):  # not so where a program has put its own object there
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What is still buffered must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -84,18 +182,29 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 def _overview(given: list[str]) -> int:
     """`bits`, `bits --help`, `bits --version`, or a command that does not exist."""
     width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+    lines: list[str] = []
+    for group in (MAKE, LOOK, STEER, EXPLAIN):
+        lines.append(f"{group}:")
+        lines += [
+            f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items() if command.group == group
+        ]
+    commands = "\n".join(lines)
     parser = argparse.ArgumentParser(
         prog="bits",
         description="Downloads that go on when you leave.",
-        epilog=f"commands:\n{commands}\n\n`bits COMMAND --help` says more.\n{EXIT_CODES}",
+        epilog=f"{commands}\n\n`bits COMMAND --help` says more.\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"bits {VERSION}")
     parser.add_argument("command", metavar="COMMAND", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help=argparse.SUPPRESS)
-    parser.parse_args(given)
-    parser.error(f"there is no command {given[0]!r}; see: bits --help")
+    if given:
+        parser.parse_args(given)  # ends here for --help and --version
+        parser.print_usage(sys.stderr)
+        print(f"bits: there is no command {given[0]!r}; see: bits --help", file=sys.stderr)
+    else:
+        parser.print_help(sys.stderr)
+    return USAGE
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Text of others (names, URLs, messages) loses its control characters here: it end
 """
 
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, WaitingInfo
@@ -16,6 +17,18 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 def printable(text: str) -> str:
     """The text without anything that could steer a terminal or break a line."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def fitting(text: str, columns: int) -> Iterator[str]:
+    """The text in parts that each fill at most so many columns of a terminal; at least one part."""
+    part, used = "", 0
+    for character in text:
+        width = 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+        if used + width > columns:
+            yield part
+            part, used = "", 0
+        part, used = part + character, used + width
+    yield part
 
 
 def size(count: float) -> str:
@@ -62,13 +75,14 @@ def percent(done: int, total: int) -> int:
 
 def waiting_text(waiting: WaitingInfo, now: float) -> str:
     """Why, since when, what next and when, and what to do, in one line."""
-    parts = [f"{waiting['reason']}, since {span(now - waiting['since'])}", f"next: {_next(waiting, now)}"]
+    parts = [f"{waiting['reason']}, since {span(now - waiting['since'])}", f"next: {next_text(waiting, now)}"]
     if waiting["hint"]:
         parts.append(f"hint: {waiting['hint']}")
     return printable("; ".join(parts))
 
 
-def _next(waiting: WaitingInfo, now: float) -> str:
+def next_text(waiting: WaitingInfo, now: float) -> str:
+    """What happens next, and when if that is known."""
     return waiting["next"] + ("" if waiting["next_at"] is None else f" (in {span(waiting['next_at'] - now)})")
 
 
@@ -114,7 +128,7 @@ def reasons(info: JobInfo, now: float) -> Iterator[str]:
     elif waiting is not None:
         yield printable(f"waiting: {waiting['reason']}, since {span(now - waiting['since'])}")
     if waiting is not None:
-        yield printable(f"next: {_next(waiting, now)}")
+        yield printable(f"next: {next_text(waiting, now)}")
         if waiting["hint"] and waiting["hint"] not in told:
             yield printable(f"hint: {waiting['hint']}")
 

@@ -11,6 +11,8 @@ from openbits.api.wire import JobInfo
 from openbits.core import codes
 from openbits.core.errors import BitsError
 
+REFERENCE = "JOB is an id, the beginning of one (4 characters or more), or a display name that only one job has."
+
 SHORTEST_PREFIX = 4
 
 

@@ -9,11 +9,11 @@ import json
 import os
 import sys
 import time
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from openbits.api.client import Job, Outcome, outcome_of
 from openbits.api.wire import JobInfo
-from openbits.cli import render
+from openbits.cli import exits, render
 
 HEARTBEAT_SECONDS = 60.0
 REDRAW_SECONDS = 1.0
@@ -59,12 +59,9 @@ class Terminal:
     def show(self, info: JobInfo, now: float) -> None:
         """Draw the line anew."""
         self._rate.add(info["bytes_transferred"], now)
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns
-        except OSError:
-            columns = 80
-        line = progress_line(info, self._rate.bps(), now)[: max(columns - 1, 20)]
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        line = progress_line(info, self._rate.bps(), now)
+        first = next(render.fitting(line, columns_of(sys.stderr) - 1))
+        print(f"\r\x1b[K{first}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Leave the last line standing."""
@@ -105,29 +102,50 @@ class JsonLines:
 
 def progress_line(info: JobInfo, bps: float, now: float) -> str:
     """Percent, bytes, rate, remaining time, and what it does or waits for."""
+    return "  ".join([*amounts(info, bps), doing(info, now)])
+
+
+def amounts(info: JobInfo, bps: float) -> list[str]:
+    """Percent and bytes; rate and remaining time while bytes move."""
     parts = [render.progress(info)]
     total, done = info["bytes_total"], info["bytes_transferred"]
     if bps > 0 and info["state"] == "transferring":
         parts.append(f"{render.size(bps)}/s")
         if total is not None and total > done:
             parts.append(f"{render.span((total - done) / bps)} left")
+    return parts
+
+
+def doing(info: JobInfo, now: float) -> str:
+    """The phase, or the state and what the job waits for."""
     waiting = info["waiting"]
     if info["phase"]:
-        parts.append(render.printable(info["phase"]))
-    elif waiting is not None and info["state"] == "connecting":
-        parts.append(render.printable(waiting["reason"]))
-    elif waiting is not None and outcome_of(info) is None:
-        parts.append(f"{info['state']}: {render.waiting_text(waiting, now)}")
-    else:
-        parts.append(info["state"])
-    return "  ".join(parts)
+        return render.printable(info["phase"])
+    if waiting is not None and info["state"] == "connecting":
+        return render.printable(waiting["reason"])
+    if waiting is not None and outcome_of(info) is None:
+        return f"{info['state']}: {render.waiting_text(waiting, now)}"
+    return info["state"]
 
 
 def reporter_for(*, is_json: bool) -> Reporter:
     """The way to show progress here."""
     if is_json:
         return JsonLines()
-    return Terminal() if sys.stderr.isatty() else Heartbeat()
+    return Terminal() if can_draw(sys.stderr) else Heartbeat()
+
+
+def can_draw(stream: TextIO) -> bool:
+    """True for a terminal on which the cursor can be moved."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def columns_of(stream: TextIO) -> int:
+    """Width of the terminal, at least 20 and 80 if it does not say."""
+    try:
+        return max(os.get_terminal_size(stream.fileno()).columns or 80, 20)
+    except (OSError, ValueError):
+        return 80
 
 
 def watch(job: Job, reporter: Reporter, timeout_seconds: float | None = None) -> tuple[Outcome, JobInfo]:
@@ -143,6 +161,12 @@ def watch(job: Job, reporter: Reporter, timeout_seconds: float | None = None) ->
     if info is None:
         info = job.info()
     return outcome_of(info) or Outcome.TIMEOUT, info
+
+
+def exit_code(outcome: Outcome, info: JobInfo) -> int:
+    """Exit code of a job that was waited for; one that publishes by itself and stays TRANSFERRED could not."""
+    has_failed_to_publish = outcome is Outcome.TRANSFERRED and info["properties"].get("auto_complete")
+    return exits.JOB_ERROR if has_failed_to_publish else exits.code_of_outcome(outcome)
 
 
 def verdict(outcome: Outcome, info: JobInfo, now: float) -> list[str]:

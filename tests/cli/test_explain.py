@@ -1,0 +1,141 @@
+"""`bits explain`: a code in every spelling, a job in every state."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from tests.api.fakeservice import FakeService
+from tests.cli.conftest import Result
+
+from openbits.cli import explain
+from openbits.core import access, codes
+from openbits.core.codes_table import ROWS
+from openbits.core.enums import TokenFlags
+
+Bits = Callable[..., Result]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0x80200013", 0x80200013),
+        ("0X8020000f", 0x8020000F),
+        ("2149580819", 0x80200013),
+        ("-2145386477", 0x80200013),
+        ("BG_E_INSUFFICIENT_RANGE_SUPPORT", 0x80200013),
+        ("bg_e_not_found", 0x80200001),
+        ("404", 0x80190194),
+        ("429", 0x801901AD),
+        ("ENOSPC", 0x80070070),
+        ("EACCES", 0x80070005),
+        ("12030", 0x80072EFE),
+        ("0x12345678", 0x12345678),
+    ],
+)
+def test_a_code_is_understood_in_every_spelling(text: str, value: int, bits: Bits) -> None:
+    result = bits("explain", text)
+    assert result.code == 0
+    assert f"0x{value:08X}" in result.out
+    assert codes.symbol(value) in result.out
+    assert codes.lookup(value).sentence in result.out
+
+
+@pytest.mark.parametrize("text", ["", "0x", "0x1ffffffff", "nightly", "12345678", "5", "99", "-1-1", "0xzz", "٤٠٤"])
+def test_what_is_no_code_is_a_job(text: str) -> None:
+    assert explain.code_of(text) is None
+
+
+def test_explaining_a_code_asks_no_service(bits: Bits, service: FakeService) -> None:
+    bits("explain", "404")
+    assert service.calls == []
+
+
+@pytest.mark.parametrize("value", ROWS, ids=lambda value: f"{value:08X}")
+def test_every_code_has_symbol_number_class_meaning_and_next_step(value: int) -> None:
+    lines = dict(line.split(maxsplit=1) for line in explain.code_lines(value))
+    assert {"symbol", "number", "class", "meaning", "next"} <= set(lines)
+    assert all(lines.values())
+    assert explain.code_of(codes.symbol(value)) == value
+
+
+def test_a_code_as_json_has_stable_keys(bits: Bits) -> None:
+    assert json.loads(bits("explain", "--json", "0x80200013").out) == {
+        "hresult": 2149580819,
+        "hex": "0x80200013",
+        "signed": -2145386477,
+        "symbol": "BG_E_INSUFFICIENT_RANGE_SUPPORT",
+        "class": "fatal",
+        "context": "remote_file",
+        "meaning": codes.lookup(0x80200013).sentence,
+        "next_step": codes.lookup(0x80200013).next_step,
+    }
+
+
+ERROR = {
+    "hresult": 0x80070005,
+    "symbol": "E_ACCESSDENIED",
+    "context": "local_file",
+    "message": "E_ACCESSDENIED (0x80070005): denied",
+    "detail": "mode 0750 root:ops",
+    "identity": "beth (uid 1003)",
+    "subject": "http://u:p@h/in?sig=secret",
+    "file_index": 0,
+    "protocol": None,
+    "at": 1000.0,
+}
+WAITING = {"reason": "failed: denied", "since": 1000.0, "next": "nothing", "next_at": None, "hint": "let beth in"}
+
+
+def test_a_failed_job_tells_all_of_its_error(bits: Bits, service: FakeService) -> None:
+    service.add_job("nightly", state="error", error=ERROR, waiting=WAITING, error_count=3)
+    shown = bits("explain", "nightly").out
+    for text in (
+        "state        error, since ",
+        "why          failed: denied, since ",
+        "next         nothing",
+        "hint         let beth in",
+        "last error   E_ACCESSDENIED (0x80070005)",
+        "  context    while working on the local file",
+        "  object     http://h/in?…",
+        "  identity   beth (uid 1003)",
+        "  told       mode 0750 root:ops",
+        f"  next step  {codes.lookup(0x80070005).next_step}",
+        "gives up after 14 d 0 h without progress",
+        "errors       3 so far",
+    ):
+        assert text in shown
+    assert "secret" not in shown
+
+
+def test_a_job_that_is_fine_says_so(bits: Bits, service: FakeService) -> None:
+    service.add_job("nightly", state="transferring", phase="receiving from h:443")
+    shown = bits("explain", "nightly").out
+    assert "why          it is fine and moves: receiving from h:443" in shown
+    assert "last error   none" in shown
+
+
+def test_the_first_error_stays_beside_a_failed_complete(bits: Bits, service: FakeService) -> None:
+    later = {**ERROR, "hresult": 0x80070070, "symbol": "ERROR_DISK_FULL"}
+    service.add_job("nightly", state="transferred", error=ERROR, complete_error=later, waiting=WAITING)
+    shown = bits("explain", "nightly").out
+    assert "last error   E_ACCESSDENIED (0x80070005)" in shown
+    assert "Complete     ERROR_DISK_FULL (0x80070070)" in shown
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2, 3])
+def test_identities_are_those_of_the_table(flags: int, bits: Bits, service: FakeService) -> None:
+    service.add_job("x", helper_token_flags=flags, helper_sid="S-1-22-1-7", helper_name="beth", owner_name="alice")
+    told = json.loads(bits("explain", "x", "--json").out)["identities"]
+    assert [row["who"] for row in told] == [
+        access.identity_for(TokenFlags(flags), use).name.lower() for _, _, use in explain.IDENTITIES
+    ]
+    local, network = told[0], told[2]
+    assert ("helper beth" in local["identity"]) is bool(flags & 1)
+    assert ("owner alice" in network["identity"]) is not bool(flags & 2)
+
+
+def test_a_flag_without_a_token_names_what_is_missing(bits: Bits, service: FakeService) -> None:
+    service.add_job("x", helper_token_flags=1)
+    shown = bits("explain", "x").out
+    assert "helper token, which is missing" in shown
+    assert "bits token set" in shown
