@@ -1,7 +1,8 @@
-# make demo [URL=https://…]   make test [ARGS="-k name"]   make lint   make bench
+# make demo [URL=https://…]   make test [ARGS="-k name"]   make test-logind   make lint   make bench   make bench-scale
+# make campaign-attack [ROUNDS=100000]   make campaign-kill [N=500 SEED=…]   make campaign-history [N=300]   make campaign-defects
 # Without make: sh scripts/demo and so on.
 
-.PHONY: demo test lint bench
+.PHONY: demo test test-logind lint bench bench-scale campaign-attack campaign-kill campaign-history campaign-defects
 
-demo test lint bench:
+demo test test-logind lint bench bench-scale campaign-attack campaign-kill campaign-history campaign-defects:
 	@sh scripts/$@ $(ARGS)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from tests import attacks
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ def _why_not(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if numbers := attacks.numbers_of(item):
+        item.user_properties.append(("attacks", numbers))
     if reason := _why_not(item):
         pytest.skip(reason)
 
@@ -60,7 +63,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One block: what was not run, why, and where."""
+    """What was not run, why, and where; after a run of the attacks what each met."""
+    if terminalreporter.config.option.markexpr == "attack":
+        terminalreporter.section("what the attacks met", sep="-")
+        outcomes = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+        for line in attacks.summary(report for report in outcomes if isinstance(report, pytest.TestReport)):
+            terminalreporter.line(line)
     skipped: Counter[tuple[str, str]] = Counter()
     for report in terminalreporter.getreports("skipped"):
         if isinstance(report, pytest.TestReport) and isinstance(report.longrepr, tuple):

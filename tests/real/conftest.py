@@ -32,6 +32,10 @@ START_SECONDS = 30.0
 SPAWNER = (sys.executable, "-I", "-m", "openbits.identity.spawner")
 
 
+NOBODY_LOGS_OFF = '[sessions]\nassume_logged_on = ["*"]\n'
+"""The users of tests come and go by forks; only the tests of sessions are about that."""
+
+
 class Service:
     """One running service; `stop` and `start` again keep the state directory."""
 
@@ -52,6 +56,7 @@ class Service:
             folder.mkdir(exist_ok=True)
             os.chown(folder, uid, uid)
             folder.chmod(0o755)
+        (self.config / "base.toml").write_text(NOBODY_LOGS_OFF)
 
     @property
     def pid(self) -> int:
@@ -124,6 +129,10 @@ class Service:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(timeout=30)
+
+    def has_ended(self) -> bool:
+        """True if the spawner is dead, and reaped by this call."""
+        return self._process is not None and self._process.poll() is not None
 
     def wait(self, seconds: float = 30) -> int:
         """Wait for an end that comes by itself; the exit status."""

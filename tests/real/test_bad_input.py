@@ -110,6 +110,7 @@ WRONG_PATHS = {
 
 
 @pytest.mark.parametrize("path", WRONG_PATHS, ids=lambda path: ascii(path)[:30])
+@pytest.mark.attack(18)
 def test_a_local_name_that_cannot_be_meant_is_refused_with_the_rule(
     path: str, refused: Callable[..., BitsError]
 ) -> None:
@@ -141,6 +142,7 @@ WRONG_URLS = {
 
 
 @pytest.mark.parametrize("url", WRONG_URLS, ids=lambda url: ascii(url)[:30])
+@pytest.mark.attack(18)
 def test_a_remote_name_that_cannot_be_meant_is_refused_with_the_rule(
     url: str, refused: Callable[..., BitsError], home: Path
 ) -> None:
@@ -226,6 +228,7 @@ def test_a_name_that_is_not_utf_8_is_a_name(service: Service, alice: User, home:
     run_as(alice, story)
 
 
+@pytest.mark.attack(18)
 def test_a_thousand_directories_of_long_names_are_no_reason_to_stop(service: Service, alice: User, home: Path) -> None:
     """What the spawner has to record of them is longer than any message it takes."""
     folders = [home / f"{number:04}{'x' * 200}" for number in range(500)]
@@ -246,6 +249,7 @@ def test_a_thousand_directories_of_long_names_are_no_reason_to_stop(service: Ser
         folder.rmdir()
 
 
+@pytest.mark.attack(19)
 def test_an_unknown_job_is_not_found_and_a_foreign_one_is_denied(service: Service, alice: User) -> None:
     with service.client() as client:
         foreign = client.create_job("of root")

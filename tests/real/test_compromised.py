@@ -1,4 +1,4 @@
-"""A broker or worker that somebody took over: what the kernel still lets it do (identity.md §11, §16 T-9).
+"""A broker, worker or manager that somebody took over: what the kernel still lets it do (identity.md §11, §16 T-9).
 
 Under the real spawner, zygote, drop and manager runs a program that tries everything and reports it (`compromised/`).
 """
@@ -97,6 +97,7 @@ def done(results: dict[str, str]) -> set[str]:
 
 LANDLOCK = landlock.abi()
 WITHOUT_SCOPES = {"signal a process of its own user"} if LANDLOCK < 6 else set()
+MAY_OF_A_MANAGER = {"use the store", "read a file that everybody may read", "list processes", "make a Unix socket"}
 WITHOUT_LANDLOCK = {"trace a process of its own user", "take a descriptor of its own user", "execute a program"}
 
 MAY_WITH_A_DESCRIPTOR = {"write", "truncate", "ask for the size", "sync"}
@@ -190,6 +191,8 @@ def test_t9_a_file_broker_that_was_taken_over_while_its_user_is_connected(
         "change the root directory",
         "mount",
         "open a raw socket",
+        "connect by TCP",
+        "execute a program",
         "signal the zygote",
         "trace the zygote",
         "take a descriptor of the zygote",
@@ -198,3 +201,36 @@ def test_t9_a_file_broker_that_was_taken_over_while_its_user_is_connected(
     assert "open a file of its own user" in done(results)
     assert (scene.new_file.stat().st_uid, scene.folder.stat().st_uid) == (scene.user.uid, scene.victim.uid)
     assert [path.name for path in scene.folder.iterdir()] == ["private"]
+
+
+@pytest.mark.skipif(LANDLOCK < 3, reason="Landlock of this kernel does not know truncation")
+def test_a_manager_that_was_taken_over(
+    make_service: Callable[..., Any], throwaway_user: Callable[..., Any], open_tmp_path: Path, port: int
+) -> None:
+    """It has its store, may read what everybody may read, and reaches nobody but by Unix sockets (design.md §2)."""
+    user, own, everybodys = throwaway_user(), open_tmp_path / "own", open_tmp_path / "everybodys"
+    secret_of(own, user)
+    everybodys.write_text("as it was")
+    everybodys.chmod(0o666)
+    open_tmp_path.chmod(0o1777)
+    targets = {
+        "owner_uid": str(user.uid),
+        "own_file": str(own),
+        "open_file": str(everybodys),
+        "new_file": str(open_tmp_path / "made"),
+        "port": str(port),
+    }
+    process = subprocess.Popen(["sleep", "600"], user=user.uid, group=user.gid, extra_groups=[])
+    targets["own_process"] = str(process.pid)
+    environ = {"OPENBITS_TEST_TARGETS": json.dumps(targets)}
+    service = make_service(environ=environ, command=(sys.executable, str(COMPROMISED), "manager"))
+    try:
+        with pytest.raises(pytest.fail.Exception, match="the peer process has ended"):
+            service.start()
+    finally:
+        process.kill()
+        process.wait()
+    report = json.loads((service.state / "queue" / "report.json").read_text())
+    assert done(report) == MAY_OF_A_MANAGER
+    assert everybodys.read_text() == "as it was"
+    assert not (open_tmp_path / "made").exists()

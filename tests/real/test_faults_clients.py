@@ -214,6 +214,7 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("rubbish", RUBBISH.values(), ids=RUBBISH.keys())
+@pytest.mark.attack(16)
 def test_rubbish_with_descriptors_is_refused_and_nothing_of_it_is_kept(
     rubbish: bytes, service: Service, owner: Any, eventually: Callable[..., Any]
 ) -> None:
@@ -239,6 +240,7 @@ def test_rubbish_with_descriptors_is_refused_and_nothing_of_it_is_kept(
     eventually(lambda: _descriptors_of(service, manager) <= before)
 
 
+@pytest.mark.attack(17)
 def test_a_message_below_the_limit_is_answered_and_one_above_it_ends_the_connection(
     service: Service, owner: Any
 ) -> None:
@@ -257,6 +259,7 @@ def test_a_message_below_the_limit_is_answered_and_one_above_it_ends_the_connect
     run_as(owner, story)
 
 
+@pytest.mark.attack(16)
 def test_good_calls_with_surplus_descriptors_are_answered_and_the_descriptors_closed(
     service: Service, owner: Any, eventually: Callable[..., Any]
 ) -> None:
@@ -277,6 +280,7 @@ def test_good_calls_with_surplus_descriptors_are_answered_and_the_descriptors_cl
     eventually(lambda: _descriptors_of(service, manager) <= before)
 
 
+@pytest.mark.attack(17)
 def test_the_65th_connection_of_a_user_is_closed_and_the_other_users_do_not_notice(
     service: Service, owner: Any
 ) -> None:
@@ -316,6 +320,7 @@ def test_the_65th_connection_of_a_user_is_closed_and_the_other_users_do_not_noti
     assert run_as(owner, call)
 
 
+@pytest.mark.attack(17)
 def test_a_client_that_does_not_read_its_answers_is_dropped_and_costs_no_memory(service: Service, owner: Any) -> None:
     manager = service.pids()["manager"]
 

@@ -65,6 +65,7 @@ def test_a_full_disk_is_waited_for_and_names_path_identity_and_room(
     info = job.reaches("transient_error")
     assert job.code == ("transient_error", DISK_FULL, "local_file")
     error = job.error
+    assert (error["file_index"], error["protocol"]) == (0, None)  # errors.md §3: a file, and no protocol
     needed = len(BODY) - info["bytes_transferred"]
     for part in (
         f"{small}/file",
@@ -111,6 +112,7 @@ def test_a_job_on_a_full_disk_goes_on_by_itself_when_there_is_room_and_does_not_
     assert (small / "file").read_bytes() == BODY
 
 
+@pytest.mark.attack(24)
 def test_a_disk_without_an_inode_left_is_full_too(service: Service, site: Site, owner: Any, small: Path) -> None:
     job = create(service, owner, [(site.put("/file", BODY[:1000]), small / "file")], is_resumed=False)
     remount(small, "nr_inodes=2")
@@ -193,6 +195,7 @@ def _create_until_it_fails(service: Service) -> tuple[list[str], int, str]:
         return made, error.hresult, str(error)
 
 
+@pytest.mark.attack(24)
 def test_a_full_state_directory_is_told_and_survived_and_nothing_acknowledged_is_lost(
     cramped: Service, site: Site, owner: Any, private_folder: Callable[[Any], Path], as_user: Callable[..., Any]
 ) -> None:

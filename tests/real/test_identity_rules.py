@@ -224,6 +224,7 @@ def test_a_handle_keeps_the_identity_that_obtained_it(
     assert (owner_sid, description) == (sid(people["alice"]), "changed")
 
 
+@pytest.mark.attack(19)
 def test_a_handle_is_worth_nothing_on_another_connection(
     service: Any, people: dict[str, Any], as_user: Callable[..., Any]
 ) -> None:
@@ -245,6 +246,7 @@ def test_a_handle_is_worth_nothing_on_another_connection(
 
 
 @pytest.mark.parametrize("stranger", ["bob", "sudoer"])
+@pytest.mark.attack(19)
 def test_a_foreign_job_is_denied_and_nothing_of_it_disclosed(
     stranger: str, service: Any, people: dict[str, Any], as_user: Callable[..., Any], open_tmp_path: Path
 ) -> None:
@@ -338,6 +340,7 @@ def test_an_administrator_without_root_cannot_lead_the_service_into_new_director
     assert f"uid {admin.uid} cannot act for uid {alice.uid}; only that uid itself and root can" in text
 
 
+@pytest.mark.attack(19)
 def test_events_of_foreign_jobs_are_not_told(service: Any, people: dict[str, Any], as_user: Callable[..., Any]) -> None:
     def listen() -> tuple[int, list[str]]:
         with service.client() as client:

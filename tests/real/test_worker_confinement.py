@@ -116,6 +116,7 @@ def test_t11_each_process_has_one_identity_and_no_privilege(download: Download) 
         assert Path(f"/proc/{pid}/environ").stat().st_uid == 0  # not dumpable
 
 
+@pytest.mark.attack(21)
 @pytest.mark.parametrize("program", ["broker", "worker"])
 def test_t11_not_even_its_own_user_looks_inside(program: str, download: Download, as_user: Callable[..., Any]) -> None:
     pid: int = getattr(download, program)
@@ -206,6 +207,7 @@ def test_t11_everything_dies_with_its_parent(victim: str, download: Download, ev
     eventually(lambda: not any(is_alive(download.pids[name]) for name in gone - {victim}))
 
 
+@pytest.mark.attack(11)
 def test_the_running_spawner_refuses_its_own_manager_a_uid_it_has_not_seen(
     service: Any, free_uid: int, throwaway_user: Callable[..., Any], as_user: Callable[..., Any]
 ) -> None:
@@ -307,6 +309,7 @@ def test_t9_a_file_for_the_private_folder_of_another_user_is_refused_by_name(
     assert "another folder" in text or "chmod" in text or "owner" in text
 
 
+@pytest.mark.attack(1)
 def test_t9_a_directory_exchanged_for_a_link_into_another_users_folder_leads_nowhere(
     service: Any,
     site: Any,

@@ -1,0 +1,5 @@
+"""The running service of the real tests."""
+
+from tests.real.conftest import make_service, service
+
+__all__ = ["make_service", "service"]

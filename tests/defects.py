@@ -1,0 +1,359 @@
+"""Deliberate faults, each of which a test must catch: `make campaign-defects` (reliability.md §4, mutation check).
+
+Every row changes one place of the sources in a private copy and runs the tests that are meant to notice. A fault that
+they do not notice is a hole in the tests. docs/defects.md is this table in words.
+"""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "defects.md"
+HEAD = """# Seeded defects
+
+What would go wrong silently, and the tests that notice. `make campaign-defects` puts each fault into a copy of the
+sources, one at a time, and runs these tests: all must fail. This page is `python -m tests.defects page`.
+
+| Defect | Place | Caught by |
+|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """In `file` below src/openbits the text `old`, which is there once, becomes `new`; `tests` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+_PUBLISH = "tests/identity/test_paths_publish.py"
+_TEMPORARY = "tests/identity/test_paths_temporary.py"
+_CONFINEMENT = "tests/real/test_worker_confinement.py"
+
+DEFECTS: tuple[Defect, ...] = (
+    Defect(
+        "data not synced before the file gets its final name",
+        "identity/paths.py",
+        "                os.fsync(file_fd)\n",
+        "",
+        (f"{_PUBLISH}::test_data_and_metadata_are_durable_before_the_name_and_the_name_before_the_answer",),
+    ),
+    Defect(
+        "directory not synced after the rename",
+        "identity/paths.py",
+        '        _sync_directory(dir_fd)\n        failpoint("publish.directory-synced")\n',
+        "",
+        (f"{_PUBLISH}::test_data_and_metadata_are_durable_before_the_name_and_the_name_before_the_answer",),
+    ),
+    Defect(
+        "temporary not checked again before the rename",
+        "identity/paths.py",
+        "                _check_ours(statx(dir_fd, temporary.name), temporary, temporary_path)\n",
+        "",
+        (f"{_PUBLISH}::test_a_file_that_takes_the_name_of_the_temporary_at_the_last_moment_is_not_published",),
+    ),
+    Defect(
+        "temporary recognised by device and inode alone",
+        "identity/paths.py",
+        "(found.dev, found.ino, found.birth_ns) == (temporary.dev, temporary.ino, temporary.birth_ns)",
+        "(found.dev, found.ino) == (temporary.dev, temporary.ino)",
+        (f"{_TEMPORARY}::test_device_inode_birth_and_owner_must_all_agree",),
+    ),
+    Defect(
+        "directory not compared with the one of AddFile",
+        "identity/paths.py",
+        "        if found.ino != directory.ino:\n            raise moved(directory.path)\n",
+        "",
+        ("tests/identity/test_paths.py",),
+    ),
+    Defect(
+        "symlinks followed on the way to a directory that was fixed",
+        "identity/filecalls.py",
+        "    if not follow:\n        resolve |= _RESOLVE_NO_SYMLINKS\n",
+        "",
+        ("tests/identity/test_filecalls.py::test_no_opener_follows_a_symlink_in_any_component",),
+    ),
+    Defect(
+        "existing file opened instead of a new temporary",
+        "identity/paths.py",
+        "    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY\n",
+        "    flags = os.O_CREAT | os.O_NOFOLLOW | os.O_WRONLY\n",
+        ("tests/identity/test_paths.py::test_a_name_that_is_taken_is_never_reused",),
+    ),
+    Defect(
+        "missing setgroups in the start of a child",
+        "identity/drop.py",
+        "    os.setgroups(groups)\n    os.setresgid(gid, gid, gid)\n    os.setresuid(uid, uid, uid)\n"
+        "    if os.getresgid() != (gid,) * 3 or set(os.getgroups()) != set(groups):\n",
+        "    os.setresgid(gid, gid, gid)\n    os.setresuid(uid, uid, uid)\n    if os.getresgid() != (gid,) * 3:\n",
+        (f"{_CONFINEMENT}::test_t11_each_process_has_one_identity_and_no_privilege",),
+    ),
+    Defect(
+        "capability bounding set kept",
+        "identity/drop.py",
+        '            _call("prctl", _CAPBSET_DROP, capability, 0, 0, 0)\n',
+        "            pass\n",
+        (f"{_CONFINEMENT}::test_t11_each_process_has_one_identity_and_no_privilege",),
+    ),
+    Defect(
+        "child may gain privileges by setuid programs",
+        "identity/drop.py",
+        '    _call("prctl", _NO_NEW_PRIVS, 1, 0, 0, 0)\n',
+        "",
+        (f"{_CONFINEMENT}::test_t11_each_process_has_one_identity_and_no_privilege",),
+    ),
+    Defect(
+        "child outlives its parent",
+        "identity/drop.py",
+        "    end_with(parent)  # the change of uid would have cleared it\n",
+        "",
+        (f"{_CONFINEMENT}::test_t11_everything_dies_with_its_parent",),
+    ),
+    Defect(
+        "memory of a child open to its own user",
+        "identity/drop.py",
+        '    _call("prctl", _DUMPABLE, 0, 0, 0, 0)\n',
+        '    _call("prctl", _DUMPABLE, 1, 0, 0, 0)\n',
+        (f"{_CONFINEMENT}::test_t11_not_even_its_own_user_looks_inside",),
+    ),
+    Defect(
+        "spawner starts a child for any uid that the manager names",
+        "identity/registry.py",
+        '        if not is_admitted:\n            raise RefusedError("not-admitted"',
+        '        if uid < 0:\n            raise RefusedError("not-admitted"',
+        (f"{_CONFINEMENT}::test_the_running_spawner_refuses_its_own_manager_a_uid_it_has_not_seen",),
+    ),
+    Defect(
+        "connection of one user vouches for another",
+        "identity/registry.py",
+        '        if voucher is not None and voucher["uid"] == uid:\n',
+        "        if voucher is not None:\n",
+        ("tests/identity/test_registry.py::test_nobody_vouches_for_another",),
+    ),
+    Defect(
+        "process of another user namespace vouches for its outer uid",
+        "identity/registry.py",
+        '        if entry.record.get("is_foreign_userns"):\n',
+        "        if False:\n",
+        ("tests/identity/test_registry.py::test_another_user_namespace_vouches_for_nobody_and_lends_no_groups",),
+    ),
+    Defect(
+        "token made at a level above that of its origin",
+        "identity/registry.py",
+        '        if not 1 <= level <= record.get("level", 4):\n',
+        "        if not 1 <= level <= 4:\n",
+        ("tests/identity/spawner/test_tokens.py",),
+    ),
+    Defect(
+        "skipped check of who listens on the socket",
+        "api/connection.py",
+        "            _judge_listener(path, sock)\n",
+        "",
+        ("tests/api/test_connection.py::test_a_listener_of_a_stranger_gets_no_byte",),
+    ),
+    Defect(
+        "everybody may open every job",
+        "core/access.py",
+        "    Verb.OPEN_JOB: Rule.OWNER_OR_ADMINISTRATOR,\n",
+        "    Verb.OPEN_JOB: Rule.ANYONE,\n",
+        ("tests/real/test_identity_rules.py::test_a_foreign_job_is_denied_and_nothing_of_it_disclosed",),
+    ),
+    Defect(
+        "helper with the rights of root accepted from an ordinary owner",
+        "core/access.py",
+        "    if privilege and not is_administrator(caller, settings):\n",
+        "    if False:\n",
+        ("tests/real/test_identity_rules.py::test_t2_the_eight_outcomes",),
+    ),
+    Defect(
+        "owner instead of helper opens the local files",
+        "core/access.py",
+        "    Use.DOWNLOAD_TEMPORARY:        (_O, _H, _O, _H),\n",
+        "    Use.DOWNLOAD_TEMPORARY:        (_O, _O, _O, _O),\n",
+        ("tests/real/test_main_job.py::test_t1_each_resource_is_opened_by_the_identity_of_the_table",),
+    ),
+    Defect(
+        "waiters told before their commit",
+        "store/writer.py",
+        "                self._store.commit([change for submission in batch for change in submission.changes])\n",
+        "                for submission in batch:\n                    submission.done.set_result(None)\n"
+        "                self._store.commit([change for submission in batch for change in submission.changes])\n",
+        ("tests/store/test_writer.py::test_futures_are_done_in_the_order_of_submission_and_after_the_commit",),
+    ),
+    Defect(
+        "commits not synced to the disk",
+        "store/sqlite.py",
+        '    connection.execute("PRAGMA synchronous = FULL")\n',
+        '    connection.execute("PRAGMA synchronous = NORMAL")\n',
+        ("tests/store/test_sqlite.py::test_a_commit_is_synchronous_and_keeps_references_whole",),
+    ),
+    Defect(
+        "bytes counted as durable before their sync",
+        "transfer/sink.py",
+        "            self.position += written\n",
+        "            self.position += written\n            self.durable = self.position\n",
+        ("tests/transfer/test_sink.py::test_bytes_are_durable_when_their_sync_ended_and_not_before",),
+    ),
+    Defect(
+        "effects begun before their commit",
+        "service/engine.py",
+        "        committed = asyncio.wrap_future(self._writer.submit(changes))\n",
+        "        for effect in effects:\n            self.hands.carry_out(record, effect)\n        effects = ()\n"
+        "        committed = asyncio.wrap_future(self._writer.submit(changes))\n",
+        ("tests/service/test_engine.py::test_nothing_is_started_or_answered_before_it_is_on_the_disk",),
+    ),
+    Defect(
+        "number left out of the event stream",
+        "service/engine.py",
+        "            seq=self.stream.next_seq(),\n",
+        "            seq=self.stream.next_seq() + (kind == 'state'),\n",
+        ("tests/service/test_engine.py::test_event_numbers_have_no_gap_and_go_to_the_store_with_their_step",),
+    ),
+    Defect(
+        "token kept after the log-off of the owner",
+        "service/tokens.py",
+        "            if record.helper_token is not None and record.job.owner.uid in change.logged_off:\n",
+        "            if False:\n",
+        ("tests/real/test_sessions.py::test_t6_log_off_ends_the_tokens_and_a_new_one_goes_on_at_the_same_byte",),
+    ),
+    Defect(
+        "token kept after the end of its session",
+        "service/tokens.py",
+        "                self._link.end_token(cookie)\n",
+        "                pass\n",
+        ("tests/real/test_sessions.py::test_t7_the_end_of_its_session_ends_a_token_for_everybody",),
+    ),
+    Defect(
+        "job goes on as its owner after a restart took its token",
+        "core/news.py",
+        "    if job.helper_token_flags and job.had_helper_token and job.state.is_unfinished:\n",
+        "    if False:\n",
+        ("tests/real/test_main_job.py::test_t8_the_end_of_the_service_ends_the_token_and_keeps_the_flags",),
+    ),
+    Defect(
+        "path rename in the manager",
+        "service/publishing.py",
+        "        async with record.filing:\n            error, lost_file = await self._publish_all(record)\n",
+        "        async with record.filing:\n            for file in record.job.files:\n"
+        "                if file.temporary is not None:\n                    try:\n"
+        '                        names = f"{file.directory.path}/{file.temporary.name}", file.local_name\n'
+        '                        __import__("os").rename(*names)\n'
+        "                    except OSError:\n                        pass\n"
+        "            error, lost_file = await self._publish_all(record)\n",
+        ("tests/real/test_strace.py::test_only_the_broker_of_a_user_makes_calls_on_paths_of_that_user",),
+    ),
+    Defect(
+        "resumed download not guarded by the version of its bytes",
+        "transfer/download.py",
+        '                fields.append(("If-Range", guard))\n',
+        "                pass\n",
+        ("tests/transfer/test_download.py::test_a_resume_is_guarded_by_the_best_validator",),
+    ),
+    Defect(
+        "password in the answer to a wrong one",
+        "service/spawner_link.py",
+        "            raise logon_refusal(user, refused) from None\n",
+        '            raise logon_refusal(f"{user}:{password}", refused) from None\n',
+        ("tests/real/test_attacks_identity.py::test_t14_secrets_are_to_be_found_nowhere",),
+    ),
+    Defect(
+        "logons not limited",
+        "core/limits.py",
+        "LOGON_FAILURES = 5\n",
+        "LOGON_FAILURES = 50_000\n",
+        ("tests/real/test_logons.py::test_t12_two_at_a_time_and_five_failures_a_minute_for_each_caller",),
+    ),
+)
+"""The rows; `old` is copied from the sources, so a row whose place has changed says so in the tests."""
+
+
+def page() -> str:
+    """docs/defects.md."""
+    rows = (f"| {defect.name} | {defect.file} | {', '.join(map(_short, defect.tests))} |" for defect in DEFECTS)
+    return HEAD + "\n".join(rows) + "\n"
+
+
+def _short(test: str) -> str:
+    path, _, name = test.partition("::")
+    return f"{path.removeprefix('tests/')} {name.replace('_', ' ').removeprefix('test ')}".rstrip()
+
+
+def source(defect: Defect) -> str:
+    """The changed file. Raises ValueError if the place is not there exactly once."""
+    text = (ROOT / "src" / "openbits" / defect.file).read_text()
+    if text.count(defect.old) != 1:
+        raise ValueError(f"{defect.name}: {defect.file} has the text {text.count(defect.old)} times")
+    return text.replace(defect.old, defect.new)
+
+
+class Copy:
+    """A private copy of the project and an environment whose `openbits` is that of the copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.chmod(0o755)
+        for name in ("src", "tests"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
+        self._python = folder / "env" / "bin" / "python"
+        (site,) = (folder / "env" / "lib").glob("python*/site-packages")
+        (site / "first.pth").write_text(f"{folder / 'src'}\n{sysconfig.get_path('purelib')}\n")
+
+    def put(self, file: str, text: str) -> None:
+        """Change one file of the package."""
+        (self._folder / "src" / "openbits" / file).write_text(text)
+
+    def test(self, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run these tests."""
+        command = [str(self._python), "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+        return subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False, timeout=600)
+
+
+def run(names: Sequence[str]) -> int:
+    """Put in every defect, or those whose names contain one of the words; how many were not caught."""
+    chosen = [defect for defect in DEFECTS if not names or any(name in defect.name for name in names)]
+    with tempfile.TemporaryDirectory(prefix="openbits-defects-", dir="/tmp") as folder:  # all uids can pass it
+        copy = Copy(Path(folder))
+        tests = sorted({test for defect in chosen for test in defect.tests})
+        sound = copy.test(tests)
+        if sound.returncode != 0:
+            sys.stdout.write(f"{sound.stdout}\nthe tests fail without any defect\n")
+            return 1
+        missed = 0
+        for line, is_caught in _results(copy, chosen):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+            missed += not is_caught
+    sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} defects were caught\n")
+    return min(missed, 100)
+
+
+def _results(copy: Copy, defects: Sequence[Defect]) -> Iterator[tuple[str, bool]]:
+    for defect in defects:
+        began_at = time.monotonic()
+        text = source(defect)
+        compile(text, defect.file, "exec")
+        copy.put(defect.file, text)
+        missed = [test for test in defect.tests if copy.test([test]).returncode != 1]
+        copy.put(defect.file, (ROOT / "src" / "openbits" / defect.file).read_text())
+        verdict = f"MISSED by {', '.join(missed)}" if missed else "caught"
+        yield f"{verdict} ({time.monotonic() - began_at:.0f} s): {defect.name}", not missed
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["page"]:
+        sys.stdout.write(page())
+    else:
+        sys.exit(run(sys.argv[1:]))
