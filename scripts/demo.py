@@ -1,9 +1,10 @@
-"""The main job, shown: who opened what, according to the kernel, and what a kill -9 leaves behind.
+"""The main job, shown: who opened what, according to the kernel, and what log-off and kill -9 leave behind.
 
 As root it makes two throw-away users, runs the helper-token sample for flags 0 to 3 and compares the uid of every file
-and socket with the table of identity.md §4; then it kills worker, manager and the whole service in the middle of a
-transfer. As an ordinary user it does the part that needs one identity. It ends non-zero if one cell differs. Users,
-folders and processes are gone afterwards. `URL=…` in the environment: that URL is downloaded too.
+and socket with the table of identity.md §4; then the owner logs off in the middle of a transfer, and then
+worker, manager and the whole service are killed in the middle of one. As an ordinary user it does the part that needs
+one identity. It ends non-zero if one cell differs. Users, folders and processes are gone afterwards. `URL=…` in the
+environment: that URL is downloaded too.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from demo_server import LoopbackServer
 
@@ -42,6 +43,36 @@ with openbits.Client() as client:
     job.resume()
     print(job.id)
 """
+
+CREATE_AND_STAY = """
+import sys, openbits
+client = openbits.Client()
+url, with_token, without, helper = sys.argv[1:]
+token = client.logon_user(helper, sys.stdin.readline().rstrip())
+for path, flags in (with_token, openbits.TokenFlags.LOCAL_FILE), (without, openbits.TokenFlags(0)):
+    job = client.create_job("demo: log-off", priority=openbits.Priority.FOREGROUND)
+    with token.impersonate():
+        job.set_helper_token()
+    job.set_helper_token_flags(flags)
+    job.add_file(url, path)
+    job.resume()
+    print(job.id, flush=True)
+sys.stdin.read()
+"""
+
+COME_BACK = """
+import sys, openbits
+with openbits.Client() as client:
+    job = client.job(sys.argv[1])
+    with client.logon_user(sys.argv[2], sys.stdin.readline().rstrip()) as token, token.impersonate():
+        job.set_helper_token()
+    job.resume()
+    job.wait(60)
+    job.complete()
+"""
+
+PRESENCE = '[sessions]\nbus_address = ""\nscan_seconds = 1\n'
+"""The throw-away users have no sessions that logind could end; what ends here is their last process."""
 
 
 @dataclass
@@ -67,7 +98,7 @@ class Table:
 
     def show(self) -> bool:
         """Print the table; True if every row is as expected."""
-        heads = ("resource", "the kernel saw", "expected")
+        heads = ("resource", "what was seen", "expected")
         widths = [max(len(row[column]) for row in [heads, *self.rows]) for column in range(3)]
         print()
         for row in [heads, tuple("-" * width for width in widths), *self.rows]:
@@ -85,12 +116,16 @@ def main() -> int:
         os.environ["OPENBITS_STATE_DIR"] = str(base / "state")
         os.environ["OPENBITS_SOCKET"] = str(base / "run" / "bitsd.sock")
         if is_root:
+            (base / "config").mkdir()
+            (base / "config" / "demo.toml").write_text(PRESENCE)
+            os.environ["OPENBITS_CONFIG"] = str(base / "config")
             people = [stack.enter_context(throwaway_user(base, role)) for role in ("owner", "helper")]
         stack.callback(stop_service)  # before the users go: its processes run as them
         if is_root:
             print(f"made two users: {people[0].name} (uid {people[0].uid}), {people[1].name} (uid {people[1].uid})")
             openbits.Client().close()  # root's first call starts the service for everybody
             run_sample_with_all_flags(table, *people)
+            owner_logs_off(table, *people)
             interrupted_transfers(table, people[0])
         else:
             me = pwd.getpwuid(os.geteuid())
@@ -123,6 +158,42 @@ def run_sample_with_all_flags(table: Table, owner: Person, helper: Person) -> No
         table.add(f"{words}: local file opened by uid", owner_of(target), files_by.uid)
         table.add(f"{words}: socket to the server, uid", listed(uids), network_by.uid)
         table.add(f"{words}: content", digest(target), hashlib.sha256(SMALL).hexdigest()[:16])
+
+
+def owner_logs_off(table: Table, owner: Person, helper: Person) -> None:
+    """In the middle of two jobs, both with a helper token and one that uses it; then the owner comes back."""
+    with_token, without = helper.folder / "logged-off.bin", owner.folder / "logged-off.bin"
+    with LoopbackServer(LARGE).running() as server:
+        server.pause_seconds = 0.05
+        print(f"\n== the owner logs off in the middle of {len(LARGE) >> 20} MiB (here: its last process ends)")
+        urls = [f"{server.url}/large", str(with_token), str(without), helper.name]
+        with start_as(owner, [PYTHON, "-c", CREATE_AND_STAY, *urls]) as program:
+            said, heard = cast("IO[str]", program.stdin), cast("IO[str]", program.stdout)
+            said.write(helper.password + "\n")
+            said.flush()
+            ids = [heard.readline().strip() for _ in range(2)]
+            wait_for(lambda: min(info_of(job_id)["bytes_transferred"] for job_id in ids) > 1 << 20, "the first MiB")
+        wait_for(lambda: info_of(ids[0])["error"] is not None, "the log-off")
+        lost, goes_on = (info_of(job_id) for job_id in ids)
+        error = lost["error"]["symbol"] if lost["error"] else ""
+        print(f"   {lost['error']['message'] if lost['error'] else 'no error'}")
+        table.add(
+            "log-off: the job that uses its helper token", f"{lost['state']} {error}", "error BG_E_TOKEN_REQUIRED"
+        )
+        table.add("log-off: the job without", goes_on["state"], "transferring")
+        table.add("log-off: helper tokens left", listed_names([lost, goes_on]), "none")
+        server.pause_seconds = 0.0
+        print("   the owner comes back and sets a new token")
+        run_as(owner, [PYTHON, "-c", COME_BACK, ids[0], helper.name], helper.password + "\n")
+        wait_for(lambda: info_of(ids[1])["state"] == "transferred", "the job without a token")
+        with openbits.Client() as client:
+            client.job(ids[1]).complete()
+        went_on_at = [seen.first_byte for seen in server.seen if seen.first_byte]
+    print(f"   went on at byte {max(went_on_at, default=0)} of {len(LARGE)}")
+    table.add("log-off, new token: bytes kept", "yes" if went_on_at else "no", "yes")
+    for words, target, person in (("new token", with_token, helper), ("no token needed", without, owner)):
+        table.add(f"log-off, {words}: local file opened by uid", owner_of(target), person.uid)
+        table.add(f"log-off, {words}: content", digest(target), hashlib.sha256(LARGE).hexdigest()[:16])
 
 
 def one_identity(table: Table, person: Person) -> None:
@@ -180,6 +251,12 @@ def transferred_bytes() -> int:
     """Bytes of the newest job."""
     with openbits.Client() as client:
         return max((job.info()["bytes_transferred"] for job in client.jobs(all_users=os.geteuid() == 0)), default=0)
+
+
+def info_of(job_id: str) -> Any:
+    """Everything about a job."""
+    with openbits.Client() as client:
+        return client.job(job_id).info()
 
 
 def kill(victim: str) -> None:
@@ -242,6 +319,20 @@ def run_as(person: Person, command: list[str], text: str = "") -> None:
     subprocess.run(command, input=text, text=True, check=False, cwd="/", timeout=300, **identity)
 
 
+def start_as(person: Person, command: list[str]) -> subprocess.Popen[str]:
+    """Start a program as somebody; at the end of the block its standard input ends, and with it the program."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        user=person.uid,
+        group=person.gid,
+        extra_groups=[],
+    )
+
+
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     """Look until it is so, at most a minute."""
     deadline = time.monotonic() + 60
@@ -266,6 +357,11 @@ def owner_of(path: Path) -> int | str:
 def listed(uids: set[int]) -> str:
     """Uids as text."""
     return ", ".join(str(uid) for uid in sorted(uids)) or "none"
+
+
+def listed_names(infos: list[Any]) -> str:
+    """Helpers of these jobs."""
+    return ", ".join(info["helper_name"] for info in infos if info["helper_sid"]) or "none"
 
 
 def flag_words(flags: TokenFlags) -> str:
