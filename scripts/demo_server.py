@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import http.server
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -59,12 +60,12 @@ class LoopbackServer(http.server.ThreadingHTTPServer):
             self.server_close()
 
 
-def uid_of_peer(port: int) -> int:
-    """Uid of the loopback socket with this local port: column 8 of /proc/net/tcp; -1 if it is gone already."""
-    wanted = f"0100007F:{port:04X}"
+def uid_of_peer(connection: socket.socket) -> int:
+    """Uid of the client's end of a loopback connection: column 8 of /proc/net/tcp; -1 if it is gone already."""
+    ends = [f"0100007F:{port:04X}" for _, port in (connection.getpeername(), connection.getsockname())]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         columns = line.split()
-        if columns[1] == wanted:
+        if columns[1:3] == ends:
             return int(columns[7])
     return -1
 
@@ -91,7 +92,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         first = (
             int(match.group(1)) if match and self.headers.get("If-Range", self.server.etag) == self.server.etag else 0
         )
-        uid = uid_of_peer(self.client_address[1])
+        uid = uid_of_peer(self.connection)
         self.server.seen.append(Seen(self.command, self.path, first, uid))
         self.send_response(206 if first else 200)
         self.send_header("Content-Length", str(len(body) - first))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pytest
+from tests.peers import uid_of_peer
 
 import openbits
 
@@ -286,15 +287,6 @@ class Site:
         return [seen.first_byte for seen in self.seen if seen.path == path and seen.method == "GET"]
 
 
-def _uid_of_peer(port: int) -> int:
-    """Column 8 of /proc/net/tcp: whose socket has this loopback port."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        columns = line.split()
-        if columns[1] == f"0100007F:{port:04X}":
-            return int(columns[7])
-    return -1
-
-
 def _handler_of(content: Site) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -315,7 +307,7 @@ def _handler_of(content: Site) -> type[http.server.BaseHTTPRequestHandler]:
                 self.wfile.write(body[first:])
 
         def head(self) -> int:
-            uid = _uid_of_peer(self.client_address[1])
+            uid = uid_of_peer(self.connection)
             body = content.bodies.get(self.path)
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             first = int(match.group(1)) if match and content.has_ranges else 0

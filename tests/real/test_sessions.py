@@ -141,6 +141,9 @@ def test_t6_what_is_transferred_stays_and_only_complete_needs_the_token(
     until(lambda: not any(has_token(job) for job in jobs.values()))
     assert {job.state for job in jobs.values()} == {"transferred"}
     assert stage.content(jobs[NETWORK]).stat().st_uid == alice.uid
+    logind.log_in("b1", bob)
+    elsewhere = stage.job(bob, FILES, session="b1", helper=bob, is_resumed=False)
+    assert has_token(elsewhere)  # a token of the same identity that was given to another job
     with pytest.raises(BitsError) as refused:
         jobs[FILES].complete()
     assert refused.value.hresult == BG_E_TOKEN_REQUIRED

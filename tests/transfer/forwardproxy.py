@@ -5,7 +5,8 @@ import re
 import socket
 import threading
 from dataclasses import dataclass
-from pathlib import Path
+
+from tests.peers import uid_of_peer
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -59,11 +60,11 @@ class ForwardProxy:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection, (_, port) = self._listener.accept()
+                connection, _ = self._listener.accept()
                 self._sockets.append(connection)
-                self._start(self._serve, connection, port)
+                self._start(self._serve, connection)
 
-    def _serve(self, client: socket.socket, port: int) -> None:
+    def _serve(self, client: socket.socket) -> None:
         """One request a connection: the answer to a plain one says that it is closed then."""
         with contextlib.suppress(OSError), client:
             data = b""
@@ -73,7 +74,7 @@ class ForwardProxy:
                 data += more
             head = data.decode("latin-1")
             line = head.partition("\r\n")[0]
-            self.passed.append(Passed(line, head.lower(), _uid_of_peer(port)))
+            self.passed.append(Passed(line, head.lower(), uid_of_peer(client)))
             if self._refusal:
                 client.sendall(self._refusal.encode())
                 return
@@ -97,12 +98,3 @@ def _pour(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65536):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
-
-
-def _uid_of_peer(port: int) -> int:
-    """Column 8 of /proc/net/tcp: whose socket has this loopback port."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        columns = line.split()
-        if columns[1] == f"0100007F:{port:04X}":
-            return int(columns[7])
-    return -1
