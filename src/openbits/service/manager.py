@@ -6,6 +6,7 @@ drains. After a failed commit it ends at once; the spawner starts the next one.
 """
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  # asyncio.to_thread would load it after the drop, which may fail
 import errno
 import gc
 import logging

@@ -4,7 +4,7 @@ import asyncio
 import enum
 import errno
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from email.utils import parsedate_to_datetime
 
 from openbits.core import codes, events, lifecycle
@@ -103,7 +103,7 @@ class Publishing:
         def publish(broker: Broker) -> Awaitable[None]:
             return broker.publish(file.directory, temporary, file.name, record.job.umask, _modified_ns(file))
 
-        maker = self._maker_of(record, temporary)
+        maker = _maker_of(record, temporary, ())  # a token of another job was not given for this (I-12)
         await self._children.with_broker(maker.uid, maker.by, publish)
 
     async def _remove(self, record: Record) -> None:
@@ -134,22 +134,23 @@ class Publishing:
             return broker.remove(item.directory, temporary)
 
         try:
-            maker = self._maker_of(record, temporary)
+            maker = _maker_of(record, temporary, self._engine.token_holders())
             await self._children.with_broker(maker.uid, maker.by, remove)
         except (BitsError, BrokerError, ChildLostError, RefusedError) as error:
             log.warning("temporary_kept job=%s name=%s why=%s", record.job.job_id, temporary.name, error)
             return Removal.NOT_OURS if isinstance(error, BrokerError) and error.step == "changed" else Removal.KEPT
         return Removal.DONE
 
-    def _maker_of(self, record: Record, temporary: Temporary) -> Source:
-        maker = source_of_maker(record, temporary, self._engine.token_holders())
-        if maker is None:
-            raise BitsError(
-                codes.BG_E_TOKEN_REQUIRED,
-                f"the temporary file belongs to the helper identity uid {temporary.uid}; set its token again",
-                context=ErrorContext.LOCAL_FILE,
-            )
-        return maker
+
+def _maker_of(record: Record, temporary: Temporary, others: Iterable[Record]) -> Source:
+    maker = source_of_maker(record, temporary, others)
+    if maker is None:
+        raise BitsError(
+            codes.BG_E_TOKEN_REQUIRED,
+            f"the temporary file belongs to the helper identity uid {temporary.uid}; set its token again",
+            context=ErrorContext.LOCAL_FILE,
+        )
+    return maker
 
 
 def _label_of_maker(record: Record, file: File) -> str:
