@@ -23,6 +23,7 @@ os._exit(0)
 """
 
 DEADLINE_SECONDS = 20
+LAST_WORDS = {"transferred", "restarted", "failed"}
 
 PATIENT = {"connect_seconds": 10, "first_byte_seconds": 10, "floor_bytes": 1, "floor_seconds": 10}
 
@@ -76,12 +77,15 @@ class WorkerProcess:
         return key
 
     def fetch(self, url: str, path: Path, offset: int = 0, **validators: Any) -> "Story":
-        """A transfer from its start to its last word."""
-        return self.story(self.start(url, path, offset, **validators))
+        """A transfer to its end; what cannot be continued is ordered anew from byte 0, as the manager does."""
+        story = self.story(self.start(url, path, offset, **validators))
+        if story.outcome != "restarted":
+            return story
+        return Story([*story.news, *self.story(self.start(url, path)).news])
 
     def story(self, key: str) -> "Story":
         """All news of a transfer up to its last word."""
-        while not (self._news.get(key) and self._news[key][-1]["event"] in {"transferred", "failed"}):
+        while not (self._news.get(key) and self._news[key][-1]["event"] in LAST_WORDS):
             self.next_news()
         return Story(self._news.pop(key))
 
@@ -135,7 +139,7 @@ class Story:
 
     @property
     def outcome(self) -> str:
-        """`transferred` or `failed`."""
+        """One of LAST_WORDS."""
         return str(self.last["event"])
 
     @property

@@ -282,7 +282,7 @@ class Worker(Child):
         on_news = self._transfers.get(message["transfer"])
         if on_news is None:
             return
-        if message["event"] in {"transferred", "failed"}:
+        if message["event"] in {"transferred", "restarted", "failed"}:
             del self._transfers[message["transfer"]]
             self.settle()
         on_news(message)

@@ -85,8 +85,9 @@ class Attempt:
         self._record = record
         self._index = order.file_index
         self._epoch = order.epoch
-        self._key = f"{record.job.job_id}:{order.epoch}"
-        self._ended = asyncio.get_running_loop().create_future()
+        self._runs = 0
+        self._ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """How a run of the worker ended: True if the file has to begin again."""
         self._local = self._network = NOBODY
         self._acting = NOBODY
         self._offset = 0
@@ -95,8 +96,24 @@ class Attempt:
     def _file(self) -> File:
         return self._record.job.files[self._index]
 
+    @property
+    def _key(self) -> str:
+        """Name of the present run of the worker."""
+        return f"{self._record.job.job_id}:{self._epoch}:{self._runs}"
+
     async def run(self) -> None:
         """Open, transfer, follow the news until the attempt is over."""
+        try:
+            while await self._run():
+                self._runs += 1
+                self._ended = asyncio.get_running_loop().create_future()
+        except OvertakenError:
+            return  # the order to stop is on its way
+        except Exception as error:  # noqa: BLE001  # every way to fail must end as an event of the job
+            self._failed(error)
+
+    async def _run(self) -> bool:
+        """One run of the worker: True if the row knows that the file has to begin again."""
         worker: Worker | None = None
         try:
             self._local = source_for(self._record, Use.DOWNLOAD_TEMPORARY, ErrorContext.LOCAL_FILE)
@@ -114,15 +131,11 @@ class Attempt:
                 raise
             worker.transfer(self._key, self._order(), descriptor, self._news)
             failpoint("transfer.ordered")
-            await self._ended
+            return await self._ended
         except asyncio.CancelledError:
             if worker is not None:
                 worker.cancel(self._key)
             raise
-        except OvertakenError:
-            return  # the order to stop is on its way
-        except Exception as error:  # noqa: BLE001  # every way to fail must end as an event of the job
-            self._failed(error)
 
     def _order(self) -> Message:
         file = self._file
@@ -286,8 +299,9 @@ class Attempt:
         self._record.phase = str(message["text"])
 
     def _on_connected(self, message: Message) -> None:
-        if message["offset"] == 0 and self._file.transferred_bytes > 0:
-            self._restart(str(message["note"]) or "cannot resume at this server")
+        if message["offset"] < self._file.transferred_bytes:
+            self._end_with(ChildLostError("the network worker cut bytes that count"))
+            return
         validators = Validators(
             size_bytes=message["size_bytes"], etag=message["etag"], last_modified=message["last_modified"]
         )
@@ -304,11 +318,13 @@ class Attempt:
         )
 
     def _on_restarted(self, message: Message) -> None:
-        self._restart(str(message["reason"]))
-
-    def _restart(self, note: str) -> None:
+        """The worker has cut nothing; it begins again when the row counts no byte any more (P2)."""
         self._record.live_bytes = 0
-        self._apply(events.FileRestarted(epoch=self._epoch, file_index=self._index, note=note))
+        reason = str(message["reason"])
+        event = events.FileRestarted(epoch=self._epoch, file_index=self._index, note=reason)
+        committed = self._engine.apply(self._record, event)
+        failpoint("transfer.restart-heard")
+        committed.add_done_callback(lambda done: self._finish(is_again=done.exception() is None))
 
     def _on_progressed(self, message: Message) -> None:
         self._record.live_bytes = int(message["transferred_bytes"])
@@ -342,9 +358,9 @@ class Attempt:
         )
         self._apply(events.AttemptFailed(epoch=self._epoch, error=error, spread=random.uniform(0.0, 0.1)))  # noqa: S311  # spread of retries, not a secret
 
-    def _finish(self) -> None:
+    def _finish(self, *, is_again: bool = False) -> None:
         if not self._ended.done():
-            self._ended.set_result(None)
+            self._ended.set_result(is_again)
 
     def _end_with(self, error: Exception) -> None:
         if not self._ended.done():

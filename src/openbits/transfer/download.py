@@ -82,7 +82,7 @@ class Accept(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Restart(Decision):
-    """The remote file changed: what was written is worth nothing."""
+    """What was written cannot be continued: the file begins again, before anything that follows in the list."""
 
     reason: str
 
@@ -270,7 +270,7 @@ class Download:
                 case 416:
                     return self._out_of_range(head)
                 case 412:
-                    return self._changed("the server says that the file is not the one we began with")
+                    return self._begin_again("the server says that the file is not the one we began with")
         elif head.status == 206:
             raise BadResponseError("a part of the file (206), although the whole was asked for")
         return [self._refused(head, wall)]
@@ -281,12 +281,9 @@ class Download:
         decisions: list[Decision] = []
         if self._position > 0:
             reason = difference(self._known, seen)
-            if reason is None:
-                self._notes.append(_no_resume(f"asked for {self._wanted}, got {head.status}", head))
-            else:
-                decisions = self._count_restart(reason)
-                if any(isinstance(decision, Fail) for decision in decisions):
-                    return decisions
+            decisions = self._restart(reason or _no_resume(f"asked for {self._wanted}, got {head.status}", head))
+            if isinstance(decisions[0], Fail):
+                return decisions
         if seen.size_bytes is None:
             self._notes.append("size unknown (the server sent no Content-Length)")
         return [*decisions, self._accept(seen, offset=0, end=seen.size_bytes)]
@@ -301,7 +298,7 @@ class Download:
         validators = replace(_validators(head), size_bytes=size)
         reason = difference(self._known, validators)
         if reason is not None:
-            return self._changed(reason)
+            return self._begin_again(reason)
         is_sound = seen.first == self._position and length in {None, seen.last + 1 - seen.first}
         if not is_sound or size is None or seen.last >= size:
             return self._begin_again(_no_resume(f"asked for {self._wanted}, got {head.value('content-range')}", head))
@@ -320,7 +317,7 @@ class Download:
         total = seen.total if seen is not None else None
         reason = difference(self._known, replace(_validators(head), size_bytes=total))
         if reason is not None:
-            return self._changed(reason)
+            return self._begin_again(reason)
         if total == self._position:
             self._known = replace(self._known, size_bytes=total)
             return [self._accept(self._known, offset=total, end=total), self._finish()]
@@ -366,24 +363,17 @@ class Download:
             size_bytes=self._position, modified_at=headers.instant(modified) if modified is not None else None
         )
 
-    def _changed(self, reason: str) -> list[Decision]:
-        """Another version is on the server: begin again, as often as the budget allows."""
-        decisions = self._count_restart(reason)
-        return decisions if isinstance(decisions[-1], Fail) else [*decisions, self._ask("GET")]
+    def _begin_again(self, reason: str) -> list[Decision]:
+        """Another version is on the server, or the bytes that are here cannot be continued."""
+        decisions = self._restart(reason)
+        return decisions if isinstance(decisions[0], Fail) else [*decisions, self._ask("GET")]
 
-    def _begin_again(self, note: str) -> list[Decision]:
-        """The bytes that are here cannot be continued, though nothing says that the file changed."""
-        self._restarts += 1
-        if self._restarts > RESTART_BUDGET:
-            return [self._too_many_restarts(note)]
-        self._notes.append(note)
-        self._position = 0
-        return [self._ask("GET")]
-
-    def _count_restart(self, reason: str) -> list[Decision]:
+    def _restart(self, reason: str) -> list[Decision]:
+        """As often as the budget allows."""
         self._restarts += 1
         if self._restarts > RESTART_BUDGET:
             return [self._too_many_restarts(reason)]
+        self._notes.append(reason)
         self._position = 0
         self._known = Validators()
         return [Restart(reason)]

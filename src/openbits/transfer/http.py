@@ -56,7 +56,7 @@ class HttpTransfer:
         self._engine = engine
         self._limits = limits
         self._phase = ""
-        self._outcome: Finish | Fail | None = None
+        self._outcome: Finish | Fail | Restart | None = None
         self._exchange: Exchange | None = None
         self._stage = Stage.OVER
         self._stage_at = 0.0
@@ -95,18 +95,23 @@ class HttpTransfer:
         for decision in self._carry_out_writing(decisions):
             if isinstance(decision, Send):
                 self._send(decision.request)
-            elif isinstance(decision, Finish | Fail):
+            elif isinstance(decision, Finish | Fail | Restart):
                 self._end(decision)
+                return
         if self._sink.error is not None:
             self._end(self._local_failure(self._sink.error))
 
     def _carry_out_writing(self, decisions: list[Decision]) -> list[Decision]:
-        """Restart and Accept, which have to come before the first byte of the body; returns what is left to do."""
+        """Restart and Accept, which have to come before the first byte of the body; returns what is left to do.
+
+        Bytes that may be counted already are not cut: the run ends untouched, and says why.
+        """
         for decision in decisions:
             try:
+                if isinstance(decision, Restart) and self._sink.durable > 0:
+                    return [decision]
                 if isinstance(decision, Restart):
                     self._sink.begin(0, None)
-                    self._news.restarted(decision.reason)
                 elif isinstance(decision, Accept):
                     self._sink.begin(decision.offset, decision.end)
                     self._is_accepted = True
@@ -124,7 +129,7 @@ class HttpTransfer:
         self._enter(Stage.CONNECTING)
         self._exchange = self._engine.send(request, self)
 
-    def _end(self, outcome: Finish | Fail) -> None:
+    def _end(self, outcome: Finish | Fail | Restart) -> None:
         """Save what was written, then say the last word; the first outcome counts."""
         if self._outcome is None:
             self._outcome = outcome
@@ -136,6 +141,8 @@ class HttpTransfer:
         if isinstance(outcome, Finish) and self._sink.error is not None:
             outcome = self._local_failure(self._sink.error)
         match outcome:
+            case Restart(reason=reason):
+                self._news.restarted(reason)
             case Finish(size_bytes=size_bytes, modified_at=modified_at):
                 self._news.transferred(size_bytes, modified_at)
             case Fail(hresult=hresult, context=context, detail=detail, retry_after_seconds=retry_after_seconds):
@@ -203,7 +210,7 @@ class HttpTransfer:
         if head is not None:
             self._enter(Stage.RECEIVING)
             self._pending = self._carry_out_writing(self._download.answered(head, time.time()))
-            if self._sink.error is not None or any(isinstance(decision, Fail) for decision in self._pending):
+            if self._sink.error is not None or any(isinstance(decision, Fail | Restart) for decision in self._pending):
                 return _BREAK_OFF
         return None
 

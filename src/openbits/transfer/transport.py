@@ -44,7 +44,7 @@ class Order:
 
 
 class News(Protocol):
-    """Takes what happens to one transfer; `transferred` and `failed` are the last words. docs/processes.md."""
+    """Takes what happens to one transfer; `transferred`, `restarted` and `failed` are last words. docs/processes.md."""
 
     def phase(self, text: str) -> None:
         """What it is doing now, for people."""
@@ -53,7 +53,7 @@ class News(Protocol):
         """The first response was accepted; bytes are written from `offset` on."""
 
     def restarted(self, reason: str) -> None:
-        """The remote file changed; everything begins again."""
+        """The bytes that are here cannot be continued. They are untouched: who counts them has to forget them first."""
 
     def transferred(self, size_bytes: int, modified_at: float | None) -> None:
         """All bytes are on the disk."""

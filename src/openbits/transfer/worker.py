@@ -201,6 +201,7 @@ class Active:
 
     def restarted(self, reason: str) -> None:
         """See News."""
+        self._worker.forget(self._key)
         failpoint("worker.restarted")
         self._tell("restarted", reason=reason)
 
