@@ -67,6 +67,7 @@ POINTS: Mapping[str, Point] = {
     "copy.adopted": Point("manager", "turn", "the copy is the job's, and the old file a leftover"),
     "transfer.ordered": Point("manager", "new", "bytes beyond the checkpoint are fetched again"),
     "transfer.progress-heard": Point("manager", "new", "bytes beyond the checkpoint are fetched again"),
+    "transfer.restart-heard": Point("manager", "change", "the bytes are those of the version that the row names"),
     "transfer.end-heard": Point("manager", "new", "the file is moved again from its checkpoint"),
     # manager: publishing, removing, answering, notices
     "complete.renamed": Point("manager", "finish", "the row lags behind the name: publishing finds its own file"),
@@ -95,7 +96,7 @@ POINTS: Mapping[str, Point] = {
     # worker
     "worker.begun": Point("worker", "new", "the attempt is made again from the checkpoint"),
     "worker.connected-told": Point("worker", "new", "the row names the version of the bytes that follow"),
-    "worker.restarted": Point("worker", "change", "no byte of the old version stays"),
+    "worker.restarted": Point("worker", "change", "the bytes are those of the version that the row names"),
     "worker.durable": Point("worker", "new", "more is on the disk than the row says"),
     "worker.progress-told": Point("worker", "new", "the row says what is on the disk, or less"),
     "worker.transferred": Point("worker", "new", "the file is moved again from its checkpoint"),

@@ -31,7 +31,7 @@ from openbits.api.wire import JobInfo
 
 pytestmark = pytest.mark.root
 
-HISTORIES = int(os.environ.get("OPENBITS_HISTORIES", "8"))
+HISTORIES = int(os.environ.get("OPENBITS_HISTORIES", "20"))
 STEPS = 15
 MOST_JOBS = 2
 """Few, so that one history does much with each."""

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import itertools
 import os
+import select
 import stat
 import struct
 import threading
@@ -39,7 +40,8 @@ class Fuse:
         self._uid, self._silent = uid, silent
         self._inodes = itertools.count(1000)
         self._has_file = False
-        self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def mount(self, place: Path) -> None:
@@ -51,14 +53,22 @@ class Fuse:
     def unmount(self, place: Path) -> None:
         """Whoever waits for an answer gets an error."""
         _check(_libc.umount2(bytes(place), _MNT_DETACH))
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
         os.close(self._device)
+        os.close(self._wake)
 
     def _serve(self) -> None:
-        while True:
+        poller = select.poll()
+        for descriptor in (self._device, self._wake):
+            poller.register(descriptor, select.POLLIN)
+        while self._wake not in [descriptor for descriptor, _ in poller.poll()]:
             try:
                 request = os.read(self._device, 1 << 17)
+            except BlockingIOError:
+                continue
             except OSError as error:
-                if error.errno in {errno.EINTR, errno.ENOENT}:
+                if error.errno == errno.ENOENT:  # whoever asked has gone
                     continue
                 return
             _, opcode, unique, node = struct.unpack_from("=IIQQ", request)
