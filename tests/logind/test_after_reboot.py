@@ -38,7 +38,11 @@ def test_a_queued_job_goes_on_after_the_reboot() -> None:
 def test_an_upgrade_keeps_the_settings_and_a_removal_the_queue() -> None:
     settings = Path("/etc/openbits/openbits.toml")
     settings.write_text("[clocks]\nconnect_seconds = 31\n")
+    run("systemctl", "stop", "openbits.service")
+    queue = Path(MACHINE_STATE_DIRECTORY, "queue")
+    run("chown", "-R", "4711:4711", str(queue))  # as a service leaves it that ran before there was the account
     run("sh", INSTALL)
+    assert {path.owner() for path in (queue, queue / "queue.db")} == {"openbits"}
     assert settings.read_text() == "[clocks]\nconnect_seconds = 31\n"
     run("systemctl", "restart", "openbits.service")
     assert Machine().pids()["spawner"] == int(unit("MainPID"))
@@ -46,5 +50,5 @@ def test_an_upgrade_keeps_the_settings_and_a_removal_the_queue() -> None:
     assert unit("LoadState") == "not-found"
     assert not [path for path in ("bin/bits", "bin/bitsd", "lib/openbits") if Path("/usr/local", path).exists()]
     assert not Path(MACHINE_DIRECTORY).exists()
-    assert Path(MACHINE_STATE_DIRECTORY, "queue", "queue.db").exists()
+    assert (queue / "queue.db").exists()
     assert settings.exists()

@@ -1,10 +1,13 @@
 """Log-off as logind sees it (identity.md §10, §16 T-6), and the unit as systemd runs it."""
 
+import itertools
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +148,26 @@ def test_t6_lingering_does_not_save_tokens(
         run("loginctl", "disable-linger", owner.name)
 
 
+def test_t6_a_process_left_behind_does_not_save_tokens(
+    machine: Machine, log_on: LogOn, people: tuple[Any, Any], site: Site
+) -> None:
+    owner, helper = people
+    here = log_on(owner)
+    site.gate("/held", HELD_AT)
+    target = folder_of(helper, "in") / "held"
+    job = machine.job(
+        here.act("begin", site.put("/held", BODY), target, helper.name, PASSWORD, int(TokenFlags.LOCAL_FILE))
+    )
+    job.saves(HELD_AT)
+    here.type("(setsid sleep 1000 >/dev/null 2>&1 &); echo ANSWER=left=")
+    here.log_off()
+    assert session(here.session_id, "State") == "closing"
+    job.reaches("error", seconds=30)
+    assert job.code[1] == BG_E_TOKEN_REQUIRED
+    job.cancel()
+    run("loginctl", "terminate-session", here.session_id)
+
+
 def test_t7_the_end_of_one_session_ends_its_tokens_while_the_owner_stays_in_another(
     machine: Machine, log_on: LogOn, people: tuple[Any, Any], site: Site
 ) -> None:
@@ -201,6 +224,35 @@ def test_a_peer_in_another_user_namespace_is_recognised(people: tuple[Any, Any],
     assert "ANSWER=" in run(*identity, *act)
     with pytest.raises(AssertionError, match="user namespace"):
         run(*identity, "unshare", "--user", *act)
+
+
+_SIGNALS = """
+import pwd
+from jeepney import DBusAddress, HeaderFields, new_signal
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import open_dbus_connection
+
+bus = open_dbus_connection("SYSTEM")
+ask = lambda call: bus.send_and_get_reply(call).body[0]
+uid = pwd.getpwnam("openbits").pw_uid
+there = [n for n in ask(message_bus.ListNames()) if n[0] == ":" and ask(message_bus.GetConnectionUnixUser(n)) == uid]
+signal = new_signal(DBusAddress("/x", interface="a.b"), "C", "av", ([("y", 1)] * 1_000_000,))
+signal.header.fields[HeaderFields.destination] = there[0]
+for _ in range(6):
+    bus.send(signal)
+"""
+
+
+def test_signals_of_strangers_do_not_reach_the_manager(machine: Machine, people: tuple[Any, Any]) -> None:
+    owner, _ = people
+    identity = (f"--reuid={owner.uid}", f"--regid={owner.gid}", "--clear-groups")
+    began_at, answered_at = time.monotonic(), [time.monotonic()]
+    with subprocess.Popen(["setpriv", *identity, sys.executable, "-c", _SIGNALS]) as sender:
+        while sender.poll() is None or time.monotonic() - began_at < 4:
+            machine.pids()
+            answered_at.append(time.monotonic())
+    assert sender.returncode == 0
+    assert max(later - sooner for sooner, later in itertools.pairwise(answered_at)) < 0.5  # to parse one takes longer
 
 
 def test_acts_are_in_the_journal_with_fields(machine: Machine, people: tuple[Any, Any], site: Site) -> None:

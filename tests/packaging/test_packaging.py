@@ -20,6 +20,7 @@ MANAGER = Path(__file__).with_name("manager-equivalent.service")
 INSTALLED = {
     "usr/lib/systemd/system/openbits.service",
     "usr/lib/sysusers.d/openbits.conf",
+    "usr/share/dbus-1/system.d/openbits.conf",
     "usr/lib/tmpfiles.d/openbits.conf",
     "etc/pam.d/openbits",
     "etc/openbits/openbits.toml",
@@ -87,7 +88,6 @@ def test_the_folders_of_the_unit_are_those_of_the_program(monkeypatch: pytest.Mo
     assert made == {
         locate.MACHINE_DIRECTORY: ("0755", "root", "root"),
         locate.MACHINE_STATE_DIRECTORY: (directive("StateDirectoryMode"), "root", "root"),
-        f"{locate.MACHINE_STATE_DIRECTORY}/queue": ("0700", "openbits", "openbits"),
     }
 
 
