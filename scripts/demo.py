@@ -9,6 +9,7 @@ environment: that URL is downloaded too.
 
 import contextlib
 import hashlib
+import io
 import os
 import pwd
 import secrets
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,7 +43,7 @@ with openbits.Client() as client:
     job = client.create_job("demo: interrupted", auto_complete=True, priority=openbits.Priority.FOREGROUND)
     job.add_file(sys.argv[1], sys.argv[2])
     job.resume()
-    print(job.id)
+    print("   job", job.id)
 """
 
 CREATE_AND_STAY = """
@@ -103,12 +105,14 @@ class Table:
         print()
         for row in [heads, tuple("-" * width for width in widths), *self.rows]:
             mark = "" if row[1] == row[2] or row[0] in {heads[0], "-" * widths[0]} else "   <-- differs"
-            print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + mark)
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print(f"  {line}{mark}".rstrip())
         return all(seen == expected for _, seen, expected in self.rows)
 
 
 def main() -> int:
     """Run the demo."""
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # the programs it runs print, too
     is_root = os.geteuid() == 0
     table = Table()
     with contextlib.ExitStack() as stack:
@@ -135,8 +139,8 @@ def main() -> int:
         own_url(people[0] if is_root else person)
     is_good = table.show()
     if not is_root:
-        print("\nAs root this demo also makes two users and shows the helper token: which of the two identities opened")
-        print("each file and each socket, for flags 0 to 3.  Try: sudo make demo")
+        print("\nAs root this demo also makes two users and shows the helper token: which of the")
+        print("two identities opened each file and each socket.  Try: sudo make demo")
     print("\n" + ("every cell is as expected" if is_good else "SOME CELLS DIFFER"))
     return 0 if is_good else 1
 
@@ -155,8 +159,8 @@ def run_sample_with_all_flags(table: Table, owner: Person, helper: Person) -> No
             run_as(owner, [*sample, f"{server.url}/file", str(target), "", helper.name, "-"], helper.password + "\n")
             uids = server.uids_of("/file")
         words = f"flags {number}"
-        table.add(f"{words}: local file opened by uid", owner_of(target), files_by.uid)
-        table.add(f"{words}: socket to the server, uid", listed(uids), network_by.uid)
+        table.add(f"{words}: file opened by uid", owner_of(target), files_by.uid)
+        table.add(f"{words}: socket opened by uid", listed(uids), network_by.uid)
         table.add(f"{words}: content", digest(target), hashlib.sha256(SMALL).hexdigest()[:16])
 
 
@@ -176,11 +180,10 @@ def owner_logs_off(table: Table, owner: Person, helper: Person) -> None:
         wait_for(lambda: info_of(ids[0])["error"] is not None, "the log-off")
         lost, goes_on = (info_of(job_id) for job_id in ids)
         error = lost["error"]["symbol"] if lost["error"] else ""
-        print(f"   {lost['error']['message'] if lost['error'] else 'no error'}")
-        table.add(
-            "log-off: the job that uses its helper token", f"{lost['state']} {error}", "error BG_E_TOKEN_REQUIRED"
-        )
-        table.add("log-off: the job without", goes_on["state"], "transferring")
+        why = lost["error"]["message"] if lost["error"] else "no error"
+        print(textwrap.fill(why, 80, initial_indent="   ", subsequent_indent="   "))
+        table.add("log-off: job with a token in use", error, "BG_E_TOKEN_REQUIRED")
+        table.add("log-off: job with an unused token", goes_on["state"], "transferring")
         table.add("log-off: helper tokens left", listed_names([lost, goes_on]), "none")
         server.pause_seconds = 0.0
         print("   the owner comes back and sets a new token")
@@ -191,8 +194,8 @@ def owner_logs_off(table: Table, owner: Person, helper: Person) -> None:
         went_on_at = [seen.first_byte for seen in server.seen if seen.first_byte]
     print(f"   went on at byte {max(went_on_at, default=0)} of {len(LARGE)}")
     table.add("log-off, new token: bytes kept", "yes" if went_on_at else "no", "yes")
-    for words, target, person in (("new token", with_token, helper), ("no token needed", without, owner)):
-        table.add(f"log-off, {words}: local file opened by uid", owner_of(target), person.uid)
+    for words, target, person in (("new token", with_token, helper), ("no token", without, owner)):
+        table.add(f"log-off, {words}: file of uid", owner_of(target), person.uid)
         table.add(f"log-off, {words}: content", digest(target), hashlib.sha256(LARGE).hexdigest()[:16])
 
 
@@ -203,8 +206,8 @@ def one_identity(table: Table, person: Person) -> None:
         print("\n== one download with your own service")
         run_as(person, [BITS, "get", f"{server.url}/file", str(target)])
         uids = server.uids_of("/file")
-    table.add("one identity: local file opened by uid", owner_of(target), person.uid)
-    table.add("one identity: socket to the server, uid", listed(uids), person.uid)
+    table.add("one identity: file opened by uid", owner_of(target), person.uid)
+    table.add("one identity: socket opened by uid", listed(uids), person.uid)
     table.add("one identity: content", digest(target), hashlib.sha256(SMALL).hexdigest()[:16])
 
 
@@ -223,9 +226,10 @@ def interrupted_transfers(table: Table, owner: Person) -> None:
                 wait_for(target.exists, "the file")
             uids = server.uids_of("/large")
             print(f"   went on at byte {max(seen.first_byte for seen in server.seen)} of {len(LARGE)}")
-        table.add(f"kill -9 of the {victim}: content", digest(target), hashlib.sha256(LARGE).hexdigest()[:16])
-        table.add(f"kill -9 of the {victim}: local file opened by uid", owner_of(target), owner.uid)
-        table.add(f"kill -9 of the {victim}: sockets to the server, uid", listed(uids), owner.uid)
+        words = f"kill -9 of {victim.split()[-1]}"
+        table.add(f"{words}: content", digest(target), hashlib.sha256(LARGE).hexdigest()[:16])
+        table.add(f"{words}: file of uid", owner_of(target), owner.uid)
+        table.add(f"{words}: sockets of uid", listed(uids), owner.uid)
 
 
 def own_url(owner: Person) -> None:

@@ -167,7 +167,7 @@ class FakeService:
         uid = os.geteuid()
         return {
             "version": "0",
-            "mode": "user",
+            "mode": "machine",
             "uid": uid,
             "caller_uid": uid,
             "caller_name": "me",

@@ -68,6 +68,15 @@ def test_enumerations_travel_by_name_and_flags_by_number(client: Client, service
     }
 
 
+def test_a_name_that_is_no_property_is_told_with_those_that_are(client: Client, service: FakeService) -> None:
+    job = client.create_job("x")
+    for misspelt in (lambda: job.set(prio=1), lambda: client.create_job("y", prio=1)):
+        with pytest.raises(BitsError, match=r"no property 'prio'; known are .*priority, .*auto_complete") as caught:
+            misspelt()
+        assert caught.value.hresult == codes.E_INVALIDARG
+    assert "SetProperties" not in service.methods()
+
+
 def test_a_job_whose_properties_are_refused_does_not_stay_behind(client: Client, service: FakeService) -> None:
     def refuse(_: Values) -> Values:
         raise FailedError(codes.E_NOTIMPL)

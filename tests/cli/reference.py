@@ -24,7 +24,7 @@ standard error, at least every minute where that is no terminal; `--json` prints
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD + "".join(f"| {code[0]} | {code[2:]} |\n" for code in EXIT_CODES.partition(": ")[2].split(", "))]
+    parts = [HEAD + "".join(f"| {code[0]} | {code[2:]} |\n" for code in EXIT_CODES)]
     parts.append("130 after Ctrl-C. With several jobs: the code of the first that failed.\n")
     group = ""
     for name, command in COMMANDS.items():

@@ -119,7 +119,7 @@ def test_a_directory_that_others_can_write_is_a_failure(tmp_path: Path) -> None:
     open_folder.chmod(0o777)
     place = locate.Place(str(open_folder / "s"), "", may_start=True)
     levels = {one.subject: one.level for one in checks.sockets(place)}
-    assert levels == {"chosen": "ok", "directory": "fail", "socket": "warn"}
+    assert levels == {"chosen": "ok", "directory": "fail", "socket": "ok"}  # it is not there before the first start
 
 
 def test_little_space_few_descriptors_no_certificates_and_an_old_clock(

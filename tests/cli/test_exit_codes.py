@@ -147,6 +147,15 @@ def test_complete_of_a_failed_job_says_what_was_kept_and_repeats_why_it_failed(
     assert re.search(r"had failed at 19[67]\d-.*: BG_E_HTTP_ERROR_404 \(0x80190194\).*check the url", result.err)
 
 
+def test_files_that_are_not_published_are_told_whatever_else_there_is_to_tell(bits: Bits, service: FakeService) -> None:
+    service.add_job("x", state="error", error=ERROR, files_total=1, files_transferred=0)
+    service.overrides["Complete"] = lambda _: {"hresult": codes.BG_S_UNABLE_TO_DELETE_FILES}
+    result = bits("complete", "x")
+    assert result.code == 3
+    assert "BG_S_UNABLE_TO_DELETE_FILES" in result.err
+    assert "0 of 1 files were published" in result.err
+
+
 @pytest.mark.parametrize("verb", ["Complete", "Resume", "Cancel", "Suspend"])
 def test_a_refused_verb_repeats_why_the_job_failed(verb: str, bits: Bits, service: FakeService) -> None:
     service.add_job("x", state="error", error=ERROR)

@@ -83,7 +83,7 @@ def test_show_tells_everything(bits: Bits, service: FakeService) -> None:
         "no token, for local-file",
         "https://h/a",
         "-> /srv/a, not transferred, 4 B/10 B, resume not possible with this server",
-        "every 600 s at least, for 14 d 0 h",
+        "soon at first, then every 600 s; gives up after 14 d 0 h without progress",
     ):
         assert text in shown
 

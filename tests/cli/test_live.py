@@ -121,6 +121,22 @@ def test_a_job_that_ended_during_a_restart_is_over(bits: Bits, service: FakeServ
     assert "Traceback" not in result.err
 
 
+def test_a_job_that_failed_during_a_restart_says_why(bits: Bits, service: FakeService, eventually: Eventually) -> None:
+    job_id = service.add_job("x", state="transferring")
+
+    def restart() -> None:
+        eventually(lambda: service.methods()[-1:] == ["ListJobs"] and "Subscribe" in service.methods())
+        with service.silence():
+            service.change(job_id, state="error", error=ERROR)
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    result = bits("watch")
+    thread.join(10)
+    assert result.code == 1
+    assert "error: BG_E_HTTP_ERROR_404 (0x80190194): not there" in result.err
+
+
 def test_a_job_that_ended_before_the_events_began_is_over(service: FakeService) -> None:
     """Between the first look and the subscription nobody would tell."""
     job_id = service.add_job("x", state="queued")

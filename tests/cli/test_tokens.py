@@ -28,6 +28,10 @@ def test_set_logs_on_impersonates_and_sets_the_flags(
     assert "beth (S-of-beth), for local-file,network" in bits("token", "show", "x").out
     assert bits("token", "clear", "x").code == 0
     assert "no token, for local-file,network" in bits("token", "show", "x").out
+    assert bits("token", "flags", "x", "network") == Result(0, "", "")
+    assert service.jobs[job_id]["helper_token_flags"] == 2
+    assert bits("token", "flags", "x", "none") == Result(0, "", "")
+    assert bits("token", "show", "x").out == "none\n"
 
 
 def test_the_password_may_come_from_a_descriptor(bits: Bits, service: FakeService) -> None:
@@ -59,3 +63,17 @@ def test_a_descriptor_that_is_not_open_is_usage(bits: Bits, service: FakeService
 
 def test_unknown_words_are_usage(bits: Bits) -> None:
     assert bits("token", "set", "x", "--user", "beth", "--flags", "disk").code == 2
+
+
+@pytest.mark.parametrize("source", [[], ["--wait"], ["--run", "--", "true"]])
+def test_in_an_own_service_nobody_is_asked_for_a_second_identity(
+    source: list[str], bits: Bits, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.add_job("x")
+    hello = service.hello
+    service.overrides["Hello"] = lambda parameters: {**hello(service._peers[-1], parameters), "mode": "user"}
+    monkeypatch.setattr("openbits.cli.tokens.read_password", lambda *_: pytest.fail("asked for a password"))
+    result = bits("token", "set", "x", "--user", "beth", *source)
+    assert result.code == 5
+    assert "beth" in result.err
+    assert "machine's, started by root" in result.err

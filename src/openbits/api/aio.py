@@ -219,7 +219,7 @@ class AsyncJob:
         return JobState[(await self.info())["state"].upper()]
 
     async def error(self) -> ErrorInfo | None:
-        """The error object: in ERROR and TRANSIENT_ERROR, and until the job transfers again (jobs.md §3.6)."""
+        """The error object: in ERROR and TRANSIENT_ERROR, and until the job transfers again."""
         return (await self.info())["error"]
 
     async def files(self) -> list[FileInfo]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from openbits.api import tokens
 from openbits.api.framing import Parameters
 from openbits.api.tokens import Token
-from openbits.api.wire import DirectorySeen, FileToAdd
+from openbits.api.wire import DirectorySeen, FileToAdd, PropertyValues
 from openbits.channel import close_all
 from openbits.core import codes
 from openbits.core.enums import JobType
@@ -73,7 +73,14 @@ def _seen(folder: str) -> DirectorySeen | None:
 
 
 def wire_values(properties: Mapping[str, object]) -> Parameters:
-    """Enumerations by their lower-case names, flags as integers (api/wire.py)."""
+    """Enumerations by their lower-case names, flags as integers (api/wire.py).
+
+    Raises E_INVALIDARG for a name that is no property; the service says only that the values are not of their type.
+    """
+    known = PropertyValues.__annotations__
+    for name in properties:
+        if name not in known:
+            raise BitsError(codes.E_INVALIDARG, f"there is no property {name!r}; known are {', '.join(known)}")
     return {
         name: value.name.lower() if isinstance(value, enum.Enum) and not isinstance(value, enum.Flag) else value
         for name, value in properties.items()

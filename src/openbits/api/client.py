@@ -259,7 +259,7 @@ class Job:
 
     @property
     def error(self) -> ErrorInfo | None:
-        """The error object: in ERROR and TRANSIENT_ERROR, and until the job transfers again (jobs.md §3.6)."""
+        """The error object: in ERROR and TRANSIENT_ERROR, and until the job transfers again."""
         return self.info()["error"]
 
     def files(self) -> list[FileInfo]:

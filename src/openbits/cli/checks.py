@@ -68,9 +68,11 @@ def sockets(place: locate.Place) -> Iterator[Finding]:
     for subject, path in (("directory", os.path.dirname(place.socket)), ("socket", place.socket)):
         try:
             status = os.stat(path)
+        except FileNotFoundError:
+            yield Finding(OK, subject, f"{path} is not there; it appears when the service starts")
+            continue
         except OSError as error:
-            text = f"cannot look at {path}: {error.strerror}"
-            yield Finding(WARN, subject, text, "it appears when the service starts")
+            yield Finding(WARN, subject, f"cannot look at {path}: {error.strerror}", "ask as its owner")
             continue
         text = f"{path} belongs to {_name(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
         is_ours = status.st_uid in {0, os.geteuid()}
@@ -176,7 +178,7 @@ def jobs(infos: list[JobInfo], now: float) -> Iterator[Finding]:
     ids = render.short_ids([info["job_id"] for info in infos])
     for info in stuck:
         name = render.printable(info["properties"]["display_name"])
-        why = next(render.reasons(info, now), info["state"])
+        why = next(render.reasons(info, now), info["state"]).removeprefix("error: ")
         text = f'{ids[info["job_id"]]} "{name}" is {info["state"]}: {why}'
         yield Finding(WARN, "job", text, f"bits explain {info['job_id']}")
     if not stuck:

@@ -13,6 +13,7 @@ from openbits.api.connection import NotListeningError, UnreachableError
 from openbits.api.wire import JobInfo, ServiceInfo
 from openbits.cli import checks, exits, render
 from openbits.cli.checks import FAIL, WARN, Finding
+from openbits.cli.printing import put
 from openbits.core import codes
 from openbits.core.enums import Level
 from openbits.core.errors import BitsError
@@ -82,4 +83,4 @@ def _ask(place: locate.Place) -> tuple[ServiceInfo, list[JobInfo]]:
 
 def _print(finding: Finding) -> None:
     step = f"; {finding.step}" if finding.step else ""
-    print(render.printable(f"{finding.level:<5} {finding.subject:<11} {finding.text}{step}"))
+    put([render.printable(f"{finding.level:<5} {finding.subject:<11} {finding.text}{step}")], indent=18)

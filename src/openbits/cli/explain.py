@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from openbits.api.client import Client, outcome_of
 from openbits.api.wire import ErrorInfo, JobInfo
 from openbits.cli import exits, render
+from openbits.cli.printing import put
 from openbits.cli.selection import REFERENCE, find_job
 from openbits.core import access, codes
 from openbits.core.access import Use, Who
@@ -56,14 +57,17 @@ def run(options: argparse.Namespace) -> int:
     """Explain the code or the job."""
     code = code_of(options.subject)
     if code is not None:
-        print(json.dumps(code_facts(code), indent=2) if options.json else "\n".join(code_lines(code)))
+        if options.json:
+            print(json.dumps(code_facts(code), indent=2))
+        else:
+            put(code_lines(code), indent=13)
         return exits.OK
     with Client() as client:
         info = find_job(client, options.subject).info()
     if options.json:
         print(json.dumps({**info, "identities": identities(info)}, indent=2))
     else:
-        print("\n".join(job_lines(info, time.time())))
+        put(job_lines(info, time.time()), indent=13)
     return exits.OK
 
 
@@ -138,7 +142,8 @@ def job_lines(info: JobInfo, now: float) -> Iterator[str]:
     yield f"helper       {render.helper_text(info)}"
     for row in identities(info):
         yield f"identity     {row['use']}: {row['identity']}"
-    yield from _retry(info)
+    yield f"retry        {render.retry_text(info)}"
+    yield f"errors       {info['error_count']} so far"
     for title, error in (("last error", info["error"]), ("Complete", info["complete_error"])):
         if error is not None:
             yield from error_lines(title, error)
@@ -197,14 +202,6 @@ def _why(info: JobInfo, now: float) -> Iterator[str]:
         yield f"why          it is over: {info['state']}"
         yield "next         nothing; it leaves the queue"
         yield "hint         nothing is to be done"
-
-
-def _retry(info: JobInfo) -> Iterator[str]:
-    properties = info["properties"]
-    limit = properties["no_progress_timeout_seconds"]
-    end = f"gives up after {render.span(limit)} without progress" if limit else "never tries again"
-    yield f"retry        soon at first, then every {properties['minimum_retry_delay_seconds']} s; {end}"
-    yield f"errors       {info['error_count']} so far"
 
 
 def _owner(info: JobInfo) -> str:

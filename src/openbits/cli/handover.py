@@ -87,7 +87,8 @@ class Listener:
                     return token
                 if ended in ready and process is not None:
                     text = f"{command!r} ended with status {process.wait()} and without a token{self._met}"
-                    raise BitsError(codes.E_FAIL, f"{text}; it must run {_COMMAND!r} as {self._helper}")
+                    step = f"it must run {_COMMAND!r} as {self._helper}; where sudo does not find bits, give its path"
+                    raise BitsError(codes.E_FAIL, f"{text}; {step}")
         finally:
             if ended >= 0:
                 os.close(ended)
@@ -144,11 +145,15 @@ def hand_over(address: str, *, may_be_root: bool) -> None:
             " --root if root is meant",
         )
     owner, _, path = address.rpartition(":")
+    if not owner:
+        raise BitsError(
+            codes.E_INVALIDARG, f"{address!r} does not say who waits there; give the whole address, NAME:PATH"
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         try:
             sock.connect(path)
             uid = peer_uid(sock)
-            if owner and uid != uid_of(owner):
+            if uid != uid_of(owner):
                 text = f"{_name_of(uid)} listens at {path}, and not {owner}; nothing was handed over"
                 raise BitsError(codes.E_ACCESSDENIED, text)
             sock.settimeout(ANSWER_SECONDS)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from openbits.api.client import Client, Job
 from openbits.api.wire import JobInfo
 from openbits.cli import exits, render
+from openbits.cli.printing import put
 from openbits.cli.selection import REFERENCE, find_job
 from openbits.cli.watch import exit_code, reporter_for, verdict, watch
 from openbits.core import codes
@@ -30,8 +31,7 @@ def run_list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(infos, indent=2))
     elif infos:
-        for line in render.table(infos, time.time(), has_owner=options.all_users):
-            print(line)
+        put(render.table(infos, time.time(), has_owner=options.all_users), indent=8)
     return exits.OK
 
 
@@ -50,8 +50,7 @@ def run_show(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**info, "files": files}, indent=2))
     else:
-        for line in render.details(info, files, time.time()):
-            print(line)
+        put(render.details(info, files, time.time()), indent=13)
     return exits.OK
 
 
@@ -121,10 +120,11 @@ def _complete(job: Job) -> int:
     before = job.info()
     hresult = job.complete()
     code = _ended(job, hresult)
-    if hresult == codes.BG_S_PARTIAL_COMPLETE:
-        kept, total = before["files_transferred"], before["files_total"]
+    kept, total = before["files_transferred"], before["files_total"]
+    if hresult == codes.BG_S_PARTIAL_COMPLETE or (hresult != codes.S_OK and kept < total):
         print(f"bits: job {job.id}: {kept} of {total} files were published, the others dropped", file=sys.stderr)
         _repeat_first_error(job, before, "")
+        return exits.PARTIAL  # also where the code is that of temporary files which stayed
     return code
 
 

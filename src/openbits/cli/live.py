@@ -17,6 +17,7 @@ from openbits.api.client import Client, Outcome, outcome_of
 from openbits.api.resuming import ResumingEvents
 from openbits.api.wire import EventInfo, JobInfo
 from openbits.cli import exits, render
+from openbits.cli.printing import columns_of
 from openbits.cli.selection import REFERENCE, find_job
 from openbits.cli.watch import (
     HEARTBEAT_SECONDS,
@@ -24,7 +25,6 @@ from openbits.cli.watch import (
     Rate,
     amounts,
     can_draw,
-    columns_of,
     exit_code,
     verdict,
 )
@@ -118,6 +118,8 @@ class Watching:
             self._infos[info["job_id"]] = info
         elif known is not None and state is not None:
             self._infos[event["job_id"]] = {**known, "state": state, "waiting": None, "phase": ""}
+            if state == "error":
+                self._refresh()  # it is in the queue, with the reason
         if event["kind"] == "overflow":
             self._drop_what_is_gone()
 

@@ -32,7 +32,7 @@ MAKE, LOOK, STEER, EXPLAIN = "make jobs", "look at them", "steer them", "find ou
 COMMANDS = {
     "get": Command(
         MAKE, "get", "add_arguments", "run", "get the files", "download now and publish by itself",
-        "bits get https://deb.debian.org/debian/README",
+        "bits get https://deb.debian.org/debian/dists/stable/Release",
     ),
     "create": Command(
         MAKE, "making", "add_create_arguments", "run_create", "create the job", "a new job, suspended and empty",
@@ -97,8 +97,8 @@ COMMANDS = {
 }  # fmt: skip
 
 EXIT_CODES = (
-    "exit codes: 0 done, 1 job error, 2 usage, 3 partial, 4 waiting or time-out, 5 denied, 6 service not reachable"
-)
+    "0 done", "1 job error", "2 usage", "3 partial", "4 waiting or time-out", "5 denied", "6 service not reachable",
+)  # fmt: skip
 
 OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 """How standard output fails; whatever else fails is a BitsError."""
@@ -176,7 +176,7 @@ def _drop_output() -> None:
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """Help of fixed width: asking for the terminal's loads shutil, on every command, help or not."""
-    return argparse.HelpFormatter(prog, width=100)
+    return argparse.HelpFormatter(prog, width=79)
 
 
 def _overview(given: list[str]) -> int:
@@ -188,11 +188,12 @@ def _overview(given: list[str]) -> int:
         lines += [
             f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items() if command.group == group
         ]
-    commands = "\n".join(lines)
+    lines += ["", "`bits COMMAND --help` says more."]
+    lines += [f"exit codes: {', '.join(EXIT_CODES[:4])},", f"            {', '.join(EXIT_CODES[4:])}"]
     parser = argparse.ArgumentParser(
         prog="bits",
         description="Downloads that go on when you leave.",
-        epilog=f"{commands}\n\n`bits COMMAND --help` says more.\n{EXIT_CODES}",
+        epilog="\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"bits {VERSION}")

@@ -63,6 +63,8 @@ def instant(at: float | None) -> str:
 def progress(info: JobInfo) -> str:
     """`45% 1.2 GiB/2.6 GiB`, or the bytes so far when the size is not known."""
     done, total = info["bytes_transferred"], info["bytes_total"]
+    if total == 0 and not info["files_total"]:
+        return "no file yet"
     if total is None:
         return f"{size(done)} of unknown size"
     return f"{percent(done, total)}% {size(done)}/{size(total)}"
@@ -153,21 +155,27 @@ def details(info: JobInfo, files: Iterable[FileInfo], now: float) -> Iterator[st
     yield f"modified     {instant(info['modified_at'])}"
     yield f"transferred  {instant(info['transferred_at'])}"
     yield f"errors       {info['error_count']}"
-    yield (
-        f"retry        every {properties['minimum_retry_delay_seconds']} s at least, "
-        f"for {span(properties['no_progress_timeout_seconds'])} without progress"
-    )
+    yield f"retry        {retry_text(info)}"
     yield f"complete     {'by itself' if properties['auto_complete'] else 'by: bits complete'}"
     for number, file in enumerate(files):
         yield f"file {number:<7} {printable(file['remote_name'])}"
         yield f"             -> {printable(file['local_name'])}, {_file_state(file)}"
 
 
+def retry_text(info: JobInfo) -> str:
+    """How often it tries again after transient errors, and for how long."""
+    properties = info["properties"]
+    limit = properties["no_progress_timeout_seconds"]
+    end = f"gives up after {span(limit)} without progress" if limit else "never tries again"
+    return f"soon at first, then every {properties['minimum_retry_delay_seconds']} s; {end}"
+
+
 def helper_text(info: JobInfo) -> str:
     """`beth (S-1-22-1-1002), for local-file`, and what is missing."""
     flags = flag_words(info["helper_token_flags"])
     if info["helper_sid"] is None:
-        return f"no token, for {flags}: set one with: bits token set" if info["helper_token_flags"] else "none"
+        cures = f"set one with: bits token set; or do without: bits token flags {info['job_id']} none"
+        return f"no token, for {flags}: {cures}" if info["helper_token_flags"] else "none"
     return f"{printable(info['helper_name'] or '-')} ({info['helper_sid']}), for {flags}"
 
 

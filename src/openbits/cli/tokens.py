@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=token_flags,
         default=TokenFlags.LOCAL_FILE,
         metavar="WORDS",
-        help="what it is used for: local-file (default), network, or local-file,network",
+        help="what it is used for: local-file (default), network, or local-file,network; none: nothing yet",
     )
     source = setting.add_mutually_exclusive_group()
     source.add_argument("--password-fd", type=int, metavar="N", help="read the password from descriptor N")
@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, metavar="ADDRESS", help="who waits and where: `bits token set` prints it"
     )
     opening.add_argument("--root", action="store_true", help="yes, a token of root")
+    use = actions.add_parser("flags", help="change what it is used for, with or without a token", epilog=REFERENCE)
+    use.add_argument("job", metavar="JOB", help="the job")
+    use.add_argument(
+        "flags", type=token_flags, metavar="WORDS", help="as in set; none: the owner does all, no token is needed"
+    )
     for name, summary in (("clear", "drop the token; the flags stay"), ("show", "whose token it is, and its use")):
         actions.add_parser(name, help=summary, epilog=REFERENCE).add_argument("job", metavar="JOB", help="the job")
 
@@ -68,11 +73,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def token_flags(words: str) -> TokenFlags:
-    """Flags from `local-file,network`."""
+    """Flags from `local-file,network` or `none`."""
     flags = TokenFlags(0)
-    for word in words.split(","):
+    for word in () if words == "none" else words.split(","):
         if word not in render.FLAG_WORDS:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(render.FLAG_WORDS)}")
+            raise argparse.ArgumentTypeError(f"{word!r} is unknown; use none, or some of {','.join(render.FLAG_WORDS)}")
         flags |= render.FLAG_WORDS[word]
     return flags
 
@@ -88,6 +93,8 @@ def run(options: argparse.Namespace) -> int:
         job = find_job(client, options.job)
         if options.action == "clear":
             job.clear_helper_token()
+        elif options.action == "flags":
+            job.set_helper_token_flags(options.flags)
         elif options.action == "set":
             return _set(options, client, job)
         else:
@@ -97,6 +104,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _set(options: argparse.Namespace, client: Client, job: Job) -> int:
     """Give the job a token of the user, and the flags."""
+    if client.info["mode"] == "user":  # before anybody types a password or waits
+        text = "your own service has no identity but yours; use the machine's, started by root (see: bits doctor)"
+        raise BitsError(codes.E_ACCESSDENIED, f"cannot use a token of {options.user}: {text}")
     if not (options.run or options.wait):
         token = client.logon_user(options.user, read_password(options.user, options.password_fd))
     else:

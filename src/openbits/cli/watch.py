@@ -14,6 +14,7 @@ from typing import Protocol, TextIO
 from openbits.api.client import Job, Outcome, outcome_of
 from openbits.api.wire import JobInfo
 from openbits.cli import exits, render
+from openbits.cli.printing import columns_of
 
 HEARTBEAT_SECONDS = 60.0
 REDRAW_SECONDS = 1.0
@@ -138,14 +139,6 @@ def reporter_for(*, is_json: bool) -> Reporter:
 def can_draw(stream: TextIO) -> bool:
     """True for a terminal on which the cursor can be moved."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def columns_of(stream: TextIO) -> int:
-    """Width of the terminal, at least 20 and 80 if it does not say."""
-    try:
-        return max(os.get_terminal_size(stream.fileno()).columns or 80, 20)
-    except (OSError, ValueError):
-        return 80
 
 
 def watch(job: Job, reporter: Reporter, timeout_seconds: float | None = None) -> tuple[Outcome, JobInfo]:
