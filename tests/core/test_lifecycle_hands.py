@@ -107,6 +107,12 @@ def test_the_old_owner_stays_admitted_until_his_files_are_removed(
     assert admitted_uids(cleaned) == {ROOT.uid}
 
 
+@pytest.mark.parametrize(("umask", "then"), [(0, 0o022), (0o022, 0o022), (0o077, 0o077), (0o007, 0o027)])
+def test_the_old_owner_lets_nobody_write_files_of_the_new_one(a_job: Make, now: Now, umask: int, then: int) -> None:
+    taken, _ = step(a_job(JobState.SUSPENDED, umask=umask), events.TakeOwnership(owner=ROOT), now)
+    assert taken.umask == then
+
+
 KEPT = {
     *("job_id", "type", "state", "properties", "owner", "umask", "files", "error", "error_count"),
     *("created_at", "modified_at", "transferred_at", "state_since", "helper_token_flags", "was_resumed"),

@@ -45,6 +45,7 @@ class Login:
     uid: int
     name: str
     session_class: str = "user"
+    state: str = "active"
     began_at: int = field(default_factory=itertools.count(1_700_000_000_000_000).__next__)
 
     @property
@@ -122,6 +123,10 @@ class Login1:
     def log_out(self, session_id: str) -> None:
         login = self.logins.pop(session_id)
         self._signal("SessionRemoved", "so", (session_id, login.path))
+
+    def leave(self, session_id: str) -> None:
+        """Log off, with a process left running: the session is closing until that ends, and no signal tells it."""
+        self.logins[session_id] = dataclasses.replace(self.logins[session_id], state="closing")
 
     def set_linger(self, user: Any, *, is_on: bool) -> None:
         """For somebody without a session the real one makes or removes the user object."""
@@ -227,6 +232,7 @@ def _properties(login: Login) -> dict[str, tuple[str, Any]]:
         "Timestamp": ("t", login.began_at),
         "Class": ("s", login.session_class),
         "Active": ("b", True),
+        "State": ("s", login.state),
     }
 
 

@@ -185,6 +185,26 @@ def test_clients_that_vanish_while_they_create_leave_whole_jobs_and_no_descripto
         assert {info["state"] for info in client.job_infos(all_users=True)} <= {"suspended"}
 
 
+@pytest.mark.parametrize("answers", [0, 1])
+def test_a_listener_that_leaves_while_nothing_happens_keeps_no_connection(
+    answers: int, service: Service, owner: Any, eventually: Callable[..., Any]
+) -> None:
+    """There is no event that could not be sent to it; and its own service would never be idle."""
+    manager = service.pids()["manager"]
+    call = {"method": "io.openbits.Service.Subscribe", "parameters": {"all_users": False}, "more": True}
+
+    def leave() -> None:
+        for _ in range(20):
+            with _raw(service) as connection:
+                connection.sendall(json.dumps(call).encode() + b"\0")
+                for _ in range(answers):
+                    assert _reply(connection)["parameters"]["event"]["kind"] == "subscribed"
+
+    before = _descriptors_of(service, manager)
+    run_as(owner, leave)
+    eventually(lambda: _descriptors_of(service, manager) <= before)
+
+
 def _descriptors_of(service: Service, manager: int) -> int:
     """Counted after a call, since what a client left is looked at when the loop turns."""
     service.pids()

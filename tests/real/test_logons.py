@@ -238,6 +238,13 @@ def test_t12_two_at_a_time_and_five_failures_a_minute_for_each_caller(
     assert {entry["caller_uid"] for entry in entries(service, "logon-blocked")} == {caller}
 
 
+def test_t12_what_could_be_no_logon_counts_as_a_failure(service: Service, callers: Iterator[int]) -> None:
+    """Each one starts a program of root."""
+    caller = next(callers)
+    results = [Attempt(service, caller, "ro\0ot", PASSWORD).result()[0] for _ in range(6)]
+    assert results == [E_INVALIDARG] * 5 + [NO_LOGON_SERVERS]
+
+
 BEGIN_TWO = """
 import socket, sys
 call = b'{"method":"io.openbits.Service.LogonUser","parameters":{"user":"%s","password":"wrong","level":3}}'

@@ -1,8 +1,11 @@
 """TakeOwnership: what the new owner gets, what is taken away, and what the old owner can do about it (A4, A5, §8)."""
 
+import json
 import os
 import secrets
 import shutil
+import signal
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -26,6 +29,7 @@ E_ACCESSDENIED = 0x80070005
 BG_E_INVALID_STATE = 0x80200002
 BG_E_NEW_OWNER_NO_FILE_ACCESS = 0x80200016
 BG_E_TOKEN_REQUIRED = 0x80200056
+ERROR_PROCESS_ABORTED = 0x8007042B
 BG_S_UNABLE_TO_DELETE_FILES = 0x0020001A
 
 BODY = secrets.token_bytes(700_000)
@@ -403,6 +407,74 @@ def test_cancel_by_the_new_owner_says_when_something_of_the_old_one_stays(
     run_as(alice, lambda: service.client().close())
     eventually(lambda: temporaries(shared) == [])
     eventually(lambda: admitted(service) == set())
+
+
+# -- calls of the old owner that are under way ------------------------------------------------------------------------
+
+
+def connection_of(user: User, service: Service) -> socket.socket:
+    """A connection that this user has made, in our hands."""
+    ours, theirs = socket.socketpair()
+
+    def connect() -> None:
+        client = service.client()
+        with client.connection.detach() as connection:
+            socket.send_fds(theirs, [b"c"], [connection.fileno()])
+
+    with ours, theirs:
+        run_as(user, connect)
+        _, (descriptor,), *_ = socket.recv_fds(ours, 1, 1)
+    connection = socket.socket(fileno=descriptor)
+    connection.settimeout(10)
+    return connection
+
+
+def ask(connection: socket.socket, method: str, **parameters: object) -> None:
+    call = {"method": f"io.openbits.Service.{method}", "parameters": parameters}
+    connection.sendall(json.dumps(call).encode() + b"\0")
+
+
+def answer(connection: socket.socket) -> dict[str, Any]:
+    data = b""
+    while not data.endswith(b"\0"):
+        data += connection.recv(1 << 16)
+    parameters: dict[str, Any] = json.loads(data[:-1]).get("parameters", {})
+    return parameters
+
+
+def test_an_old_owner_who_stops_his_broker_keeps_nobody_waiting(service: Service, half: Job, alice: User) -> None:
+    (broker,) = (pid for name, pid in service.pids().items() if name == f"broker:{alice.uid}")
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        code, text = take(service, half)
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    assert (code, f"uid {alice.uid} has not answered" in text) == (ERROR_PROCESS_ABORTED, True)
+    assert half.info()["owner_uid"] == alice.uid
+    assert take(service, half) == (0, "")
+
+
+def test_files_that_were_being_added_do_not_get_into_the_job_of_the_new_owner(
+    service: Service, site: Site, alice: User, shared: Path
+) -> None:
+    """Whoever adds may hold up the broker that looks at the directory: it runs as him, so he may stop it."""
+    pairs = [{"remote_name": site.put(f"/{name}", BODY), "local_name": str(shared / name)} for name in ("good", "evil")]
+    with connection_of(alice, service) as connection:
+        ask(connection, "CreateJob", display_name="story", type="download", umask=0o022)
+        made = answer(connection)
+        ask(connection, "AddFiles", handle=made["handle"], files=pairs[:1])
+        assert answer(connection) == {}
+        broker = service.pids()[f"broker:{alice.uid}"]
+        os.kill(broker, signal.SIGSTOP)
+        try:
+            ask(connection, "AddFiles", handle=made["handle"], files=pairs[1:])
+            job = Job(service, made["job_id"])
+            assert take(service, job) == (0, "")
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        refusal = answer(connection)
+    assert (refusal["hresult"], "has taken the job over" in refusal["message"]) == (E_ACCESSDENIED, True)
+    assert [file["local_name"] for file in job.files()] == [str(shared / "good")]
 
 
 # -- kill -9 in the middle --------------------------------------------------------------------------------------------

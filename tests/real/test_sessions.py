@@ -308,6 +308,31 @@ def test_t7_a_session_that_ends_during_the_call_leaves_no_token(
     until(lambda: not has_token(Job(service, job_id)))
 
 
+def test_a_token_that_was_being_made_does_not_get_into_the_job_of_a_new_owner(
+    service: Service, logind: Login1, alice: User
+) -> None:
+    def as_alice() -> int:
+        logind.claim("a1")
+        with service.client() as client:
+            job = client.create_job("aim")
+            os.write(telling, str(job.id).encode())
+            return code_of(job.set_helper_token)
+
+    def take_over() -> None:
+        taken.id = os.read(asking, 100).decode()
+        with service.client() as client:
+            client.job(taken.id).take_ownership()
+
+    logind.log_in("a1", alice)
+    asking, telling = os.pipe()
+    taken = Job(service, "")
+    logind.on_question = take_over
+    assert run_as(alice, as_alice) == E_ACCESSDENIED
+    os.close(asking)
+    os.close(telling)
+    assert (taken.info()["owner_uid"], has_token(taken)) == (0, False)
+
+
 def test_a_process_that_has_ended_tells_no_session(service: Service, logind: Login1, alice: User) -> None:
     """Its pid may be somebody else's by then: only who lives is asked about."""
 

@@ -126,6 +126,20 @@ def test_lingering_keeps_jobs_running_and_saves_no_token(
         logind.set_linger(alice, is_on=False)
 
 
+def test_a_process_left_behind_keeps_no_token(
+    logind: Login1, site: Site, private_folder: Callable[[Any], Path], alice: User
+) -> None:
+    """I-10, I-11: logind lists the session as closing as long as the process runs."""
+    with service_with(logind, PRESENCE) as service:
+        logind.log_in("a1", alice)
+        job = Stage(service, logind, site, private_folder).job(alice, NETWORK, session="a1")
+        logind.leave("a1")
+        assert code_of_new_token(service, alice, logind, "a1") == RPC_S_SERVER_UNAVAILABLE
+        job.reaches("error")
+        assert job.code == LOST
+        assert not has_token(job)
+
+
 def test_an_owner_who_never_had_a_session_waits_but_does_not_log_off(
     logind: Login1, site: Site, private_folder: Callable[[Any], Path], alice: User, bob: User
 ) -> None:

@@ -260,6 +260,8 @@ def test_a_token_goes_only_to_who_is_named_in_the_address(
     """Whoever took the place of a listener that is gone gets nothing."""
     waiting = wait_for_beth()
     path = waiting.address.partition(":")[2]
+    nobody = bits(service, beth, "open", "--to", path)
+    assert (nobody.returncode, "does not say who waits there" in nobody.stderr) == (2, True)
     refused = bits(service, beth, "open", "--to", f"root:{path}")
     assert refused.returncode == 5
     assert f"{alice.name} listens at {path}, and not root; nothing was handed over" in refused.stderr
@@ -394,7 +396,7 @@ def test_the_helper_talks_to_the_owners_service_or_to_none(alice: User, beth: Us
             "sh",
             *OPEN,
             "--to",
-            f"{fake}/listener",
+            f"{alice.name}:{fake}/listener",
         ],
         user=beth.uid,
         group=beth.gid,

@@ -27,7 +27,7 @@ BG_E_INVALID_STATE = 0x80200002
 BG_E_TOKEN_REQUIRED = 0x80200056
 BG_S_UNABLE_TO_DELETE_FILES = 0x0020001A
 
-CURE = "set a helper token, or set its flags to 0, then resume the job"
+CURE = "set a helper token (bits token set), or set its flags to 0 (bits token flags JOB none), then resume the job"
 """Both repairs of identity.md §5."""
 
 BODY = secrets.token_bytes(300_000)

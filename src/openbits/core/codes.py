@@ -162,7 +162,7 @@ def describe_cause(error: "JobError") -> str:
     or steer a terminal become spaces (user-pains, message rules).
     """
     code = lookup(error.code)
-    subject, detail = presentable(error.subject), presentable(error.detail)
+    subject, detail = presentable(error.subject), presentable(error.detail).removesuffix(f"; {code.next_step}")
     place = "" if error.context is ErrorContext.NONE else context_description(error.context)
     parts = [
         f"{label(error.code)}: {code.sentence}",

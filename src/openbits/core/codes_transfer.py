@@ -118,7 +118,7 @@ BG_E_TOKEN_REQUIRED: Final = _fatal(
     0x80200056,
     _Context.GENERAL_QUEUE_MANAGER,
     "the flags of the job ask for a helper token and there is none (never set, log-off, or restart of the service)",
-    "set a helper token, or set its flags to 0, then resume the job",
+    "set a helper token (bits token set), or set its flags to 0 (bits token flags JOB none), then resume the job",
 )
 BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED: Final = _fatal(
     "BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED",

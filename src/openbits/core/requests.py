@@ -47,6 +47,10 @@ Credentials, client certificate, custom headers and command line belong here; a 
 """
 
 
+OTHERS_MAY_WRITE = 0o022
+"""Bits of a mode that the umask of an old owner must not leave to the files of the new one."""
+
+
 def refuse_unless_allowed(job: Job, kind: type[Event]) -> None:
     """What holds for every request: the job is not final (jobs.md §2.3) and not being completed."""
     if job.state.is_final:
@@ -99,7 +103,7 @@ def _helper_token_set(job: Job, event: events.HelperTokenSet, now: Now) -> Resul
 
 
 def _take_ownership(job: Job, event: events.TakeOwnership, now: Now) -> Result:
-    after = replace(job, owner=event.owner, **STRIPPED)
+    after = replace(job, owner=event.owner, umask=job.umask | OTHERS_MAY_WRITE, **STRIPPED)
     for index, copy in event.copies:
         after = with_copy(after, index, copy)
     for index, file in enumerate(after.files):

@@ -269,8 +269,8 @@ class Spawner:
     def _logon(self, request: Message, descriptors: list[int]) -> None:
         caller, level = self._registry.find(request.get("by")).record, operator.index(request["level"])
         if self._uid != 0:
-            text = f"cannot log anybody on: this service serves uid {self._uid} alone; use the machine's"
-            raise RefusedError("own-service", text)
+            why = f"this service serves uid {self._uid} alone; use the machine's, started by root"
+            raise RefusedError("own-service", f"cannot log anybody on: {why}")
         if self._logons >= MAX_LOGONS:
             raise RefusedError("logon-failed", f"{MAX_LOGONS} logons are under way; try again")
         (secret,) = descriptors

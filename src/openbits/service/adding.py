@@ -12,7 +12,7 @@ from openbits.core.access import Use
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File
-from openbits.core.wording import public_url
+from openbits.core.wording import label, public_url
 from openbits.failpoints import failpoint
 from openbits.service.children import BrokerError, ChildLostError, Children
 from openbits.service.engine import Engine
@@ -55,15 +55,20 @@ class Adding:
         if not files:
             raise BitsError(codes.E_INVALIDARG, "the list of files is empty; give at least one pair of names")
         lifecycle.check_not_final(record.job)
+        owner = record.job.owner
         checked = [(check_url(file["remote_name"]), check_path(file["local_name"])) for file in files]
         source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
         resolved = [_at_the_same_place(await self._resolve(source, by, url, path), seen) for url, path in checked]
         failpoint("add.resolved")
         try:
-            await self.admit(record.job.owner.uid, by, {file.directory for file in resolved})
+            await self.admit(owner.uid, by, {file.directory for file in resolved})
         except RefusedError as error:
             raise BitsError(error.hresult, f"cannot add the files: {error}") from error
         failpoint("add.admitted")
+        if record.job.owner.uid != owner.uid:  # a caller may hold up the broker of his identity as long as he likes
+            self._engine.let_go({owner.uid})
+            text = f"cannot add the files: {label(record.job.owner)} has taken the job over; obtain it anew"
+            raise BitsError(codes.E_ACCESSDENIED, text)
         await self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
 
     async def admit(self, uid: int, by: Cookie, directories: set[Directory]) -> None:

@@ -44,7 +44,6 @@ ACTS: Mapping[str, Act] = {
     "token-set": Act("gave a job a helper token"),
     "token-clear": Act("took the helper token from a job"),
     "token-flags": Act("chose what the helper token of a job opens"),
-    "notify-command": Act("gave a job a command to run"),
     "logon": Act("logged an account on"),
     "logon-refused": Act("failed to log an account on", WARNING),
     "logon-blocked": Act("was kept from logging an account on", WARNING, burst=20),

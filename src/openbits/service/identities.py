@@ -35,7 +35,7 @@ def source_for(record: Record, use: Use, context: ErrorContext) -> Source:
     if record.helper_token is None:
         raise BitsError(
             codes.BG_E_TOKEN_REQUIRED,
-            "the job's flags ask for a helper token and none is set; set one and resume, or clear the flags and resume",
+            "no helper token is set, and the flags of the job ask for one",
             context=context,
         )
     helper = record.helper_token.record

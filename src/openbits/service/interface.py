@@ -269,18 +269,21 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
                 held = await self._bound(call, self._context.link.open_token(call.cookie, call.level))
         try:
             failpoint("token.held")
+            self._handle(handle)  # while the token was made the job may have got another owner
             self._context.tokens.check(held)
             committed = self._engine.apply(opened.record, events.HelperTokenSet(is_set=True))
         except BitsError:
             held.close()
             raise
+        former = opened.record.helper_token
         opened.record.drop_token()
         opened.record.helper_token = held
         failpoint("token.set")
         await committed
         failpoint("token.committed")
         job_id, helper = opened.record.job.job_id, held.record.identity
-        audit.log("token-set", opened.opened_by, job=job_id, helper_uid=helper.uid, helper_name=helper.name)
+        if former is None or former.record.identity != helper:  # what changes nothing costs its caller nothing
+            audit.log("token-set", opened.opened_by, job=job_id, helper_uid=helper.uid, helper_name=helper.name)
         self._context.publishing.sweep(helper.uid)
 
     @varlinkmethod
@@ -289,10 +292,12 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         """Drop the helper token; the flags stay."""
         opened = self._handle(handle)
         access.check_helper_token_caller(opened.opened_by, opened.record.job.owner.uid, self._context.access)
+        held = opened.record.helper_token
         committed = self._engine.apply(opened.record, events.HelperTokenSet(is_set=False))
         opened.record.drop_token()
         await committed
-        audit.log("token-clear", opened.opened_by, job=opened.record.job.job_id)
+        if held is not None:
+            audit.log("token-clear", opened.opened_by, job=opened.record.job.job_id)
 
     @varlinkmethod
     @answered
@@ -308,8 +313,10 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
             opened.record.job.owner.uid,
             self._context.access,
         )
+        before = opened.record.job.helper_token_flags
         await self._engine.apply(opened.record, events.SetHelperTokenFlags(flags=TokenFlags(flags)))
-        audit.log("token-flags", opened.opened_by, job=opened.record.job.job_id, flags=flags)
+        if flags != before:
+            audit.log("token-flags", opened.opened_by, job=opened.record.job.job_id, flags=flags)
 
     # -- events and notices ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 A signal says only that something has changed; facts come from answers to our own questions, so that nobody on the bus
 can tell us who logged off. Each change leads to one whole picture. While bus or logind is away there is none.
+
+A session out of which somebody went with processes running in it is "closing" until they end. It is over for us; since
+no signal tells that, the sessions are looked at from time to time.
 """
 
 import asyncio
@@ -31,6 +34,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 _NAME, _MANAGER = "org.freedesktop.login1", "org.freedesktop.login1.Manager"
 _SESSION, _USER = "org.freedesktop.login1.Session", "org.freedesktop.login1.User"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
+_CLOSING = "closing"
 _NO_SESSION = "org.freedesktop.login1.NoSessionForPID"
 _LOGIND = DBusAddress("/org/freedesktop/login1", bus_name=_NAME, interface=_MANAGER)
 
@@ -52,10 +56,20 @@ class LogindError(Exception):
 class Logind:
     """Gives a picture after each change, as long as `run` runs."""
 
-    def __init__(self, address: str, *, is_linger_wanted: bool, on_picture: Callable[[Picture], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        look_seconds: float,
+        *,
+        is_linger_wanted: bool,
+        is_wanted: Callable[[], bool],
+        on_picture: Callable[[Picture], None],
+    ) -> None:
         self.tried = asyncio.Event()
         """The first attempt has given a picture or has failed."""
         self._address = address
+        self._look_seconds = look_seconds
+        self._is_wanted = is_wanted
         self._is_linger_wanted = is_linger_wanted
         self._on_picture = on_picture
         self._connection: DBusConnection | None = None
@@ -63,7 +77,7 @@ class Logind:
         self._serials = itertools.count(1)
         self._is_changed = asyncio.Event()
         self._known: dict[str, Session | None] = {}
-        """By object path: the session, None if it is not that of a person."""
+        """By object path: the session, None if it is not that of a person, or closing."""
         self._stale: set[str] = set()
         """Paths that a signal named: what is known of them is asked for again."""
         self._listing = asyncio.Lock()
@@ -90,10 +104,13 @@ class Logind:
         """The session of a person that a process belongs to, None if it belongs to none. Raises LogindError."""
         try:
             (path,) = await self._ask(new_method_call(_LOGIND, "GetSessionByPID", "u", (pid,)))
+            state = (await self._properties(path, _SESSION))["State"]
         except DBusErrorResponse as error:
             if error.name == _NO_SESSION:
                 return None
             raise LogindError(str(error)) from None
+        if state == _CLOSING:
+            raise LogindError("it is over, and what was left running in it gets no token")
         if path not in self._known:
             await self._look_again()
         if path not in self._known:
@@ -163,7 +180,17 @@ class Logind:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._is_changed.wait(), LONGEST_PAUSE_SECONDS)
             else:
-                await self._is_changed.wait()
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """For a signal, or the time to look whether a session is closing."""
+        while not self._is_changed.is_set():
+            try:
+                await asyncio.wait_for(self._is_changed.wait(), self._look_seconds)
+            except TimeoutError:
+                if self._is_wanted():
+                    self._stale.update(path for path, session in self._known.items() if session is not None)
+                    return
 
     async def _list(self) -> None:
         """Make a whole picture and hand it over."""
@@ -181,7 +208,7 @@ class Logind:
 
     async def _session(self, path: str) -> Session | None:
         found = await self._properties(path, _SESSION)
-        if not is_of_person(found["Class"]):
+        if not is_of_person(found["Class"]) or found["State"] == _CLOSING:
             return None
         return Session(
             session_id=found["Id"], uid=found["User"][0], user_name=found["Name"], began_at=found["Timestamp"]

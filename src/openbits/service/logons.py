@@ -8,7 +8,7 @@ from openbits.service import audit
 from openbits.service.connections import Call
 from openbits.service.spawner_link import RefusedError, SpawnerLink, Token, cannot_log_on
 
-FAILURES = frozenset({codes.ERROR_LOGON_FAILURE, codes.ERROR_ACCOUNT_LOCKED_OUT})
+FAILURES = frozenset({codes.ERROR_LOGON_FAILURE, codes.ERROR_ACCOUNT_LOCKED_OUT, codes.E_INVALIDARG})
 """What counts as a failure: answers to who has not proved to know the password."""
 
 

@@ -176,7 +176,11 @@ class Manager:
         self._context.tokens.sessions_changed(change)
 
     def _disconnected(self, cookie: Cookie) -> None:
+        """The streams of the connection end, and with them it: while one waits for its next event nobody reads on."""
         self._context.children.retire_vouched(cookie)
+        caller = self._callers.get(cookie)
+        for subscriber in self._context.streams.get(caller, ()) if caller is not None else ():
+            subscriber.queue.put_nowait(None)
 
     def _token_ended(self, cookie: Cookie) -> None:
         self._context.tokens.ended(cookie)

@@ -46,16 +46,22 @@ class Sessions:
         self._rules = rules_of(settings)
         self._picture: Picture | None = None
         self._on_change = on_change
+
+        def is_wanted() -> bool:
+            return not all(self._rules.is_assumed(uid) for uid in owners())
+
         self._logind = Logind(
             settings.bus_address,
+            settings.scan_seconds,
             is_linger_wanted=settings.logon_required is LogonRequired.LINGER,
+            is_wanted=is_wanted,
             on_picture=self._take_over,
         )
         self._presence = Presence(
             zygote_pid,
             settings.scan_seconds,
             connected=connected,
-            is_wanted=lambda: not all(self._rules.is_assumed(uid) for uid in owners()),
+            is_wanted=is_wanted,
             on_picture=self._take,
         )
         self._is_by_logind = False
