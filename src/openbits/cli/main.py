@@ -32,7 +32,7 @@ MAKE, LOOK, STEER, EXPLAIN = "make jobs", "look at them", "steer them", "find ou
 COMMANDS = {
     "get": Command(
         MAKE, "get", "add_arguments", "run", "get the files", "download now and publish by itself",
-        "bits get https://deb.debian.org/debian/dists/stable/Release",
+        "bits get https://www.gnu.org/licenses/gpl-3.0.txt",
     ),
     "create": Command(
         MAKE, "making", "add_create_arguments", "run_create", "create the job", "a new job, suspended and empty",
