@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +38,11 @@ class LoopbackServer(http.server.ThreadingHTTPServer):
         self.etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         self.pause_seconds = 0.0
         self.seen: list[Seen] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed is what the demo is about; anything else is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on as they came
 
     @property
     def url(self) -> str:
