@@ -315,6 +315,24 @@ def test_a_notice_of_a_state_that_is_over_is_not_told(
     assert told == ["transferred"]
 
 
+def test_a_job_that_another_owner_took_is_not_told_and_is_let_go_at_its_end(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    """Its notices come without the job; the callback is made to be handed one."""
+    told: list[str] = []
+    job = client.create_job("x")
+    job.notify(lambda _job, info: told.append(info["state"]))
+    name = str(job.id)
+    service.emit(
+        {"kind": "notice", "job_id": name, "notice": "transferred", "notice_seq": 1}, only=service.targets[name]
+    )
+    eventually(lambda: service.acknowledged)
+    assert (told, service.acknowledged) == ([], [(name, codes.E_ACCESSDENIED)])
+    assert client.notifier.handler(job.id) is not None
+    service.emit({"kind": "state", "job_id": name, "state": "acknowledged"})
+    eventually(lambda: client.notifier.handler(job.id) is None)
+
+
 def test_whoever_was_replaced_is_let_go_and_asks_no_more(
     client: Client, service: FakeService, eventually: Eventually
 ) -> None:

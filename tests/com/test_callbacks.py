@@ -153,6 +153,26 @@ def test_files_come_before_the_job_and_a_refused_one_keeps_the_job_back(
     assert callback.calls == ["file /srv/a", "file /srv/a", "file /srv/a", "file /srv/b", "transferred nightly"]
 
 
+@pytest.mark.parametrize(
+    ("notice", "calls", "answer"), [("transferred", ["transferred nightly"], 0), ("error", [], 0x80070005)]
+)
+def test_a_job_that_another_owner_took_is_told_without_what_is_in_it(
+    notice: str,
+    calls: list[str],
+    answer: int,
+    job: com.IBackgroundCopyJob,
+    service: FakeService,
+    eventually: Eventually,
+) -> None:
+    """N9: the callback stays. An error object would show the job, so who registers next hears of the error."""
+    callback = Recorder()
+    job.SetNotifyInterface(callback)
+    job_id = str(job.GetId())
+    service.emit({"kind": "notice", "job_id": job_id, "notice": notice, "notice_seq": 1}, only=service.targets[job_id])
+    eventually(lambda: service.acknowledged)
+    assert (callback.calls, service.acknowledged) == (calls, [(job_id, answer)])
+
+
 def test_null_removes_the_callback(job: com.IBackgroundCopyJob, service: FakeService) -> None:
     job.SetNotifyInterface(Recorder())
     assert job.SetNotifyInterface(None) == com.S_OK

@@ -2,8 +2,10 @@
 
 import dataclasses
 import errno
+import fcntl
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,28 @@ def test_an_impostor_that_appears_between_check_and_open_is_recognised_too(
     assert error.step == "changed"
     assert (victim.read_bytes(), victim.stat().st_mode) == (b"precious", mode)
     assert not (place / "file").exists()
+
+
+@pytest.fixture
+def leased(temporary: Temporary, taken: Path) -> Iterator[Temporary]:
+    """Its owner has a lease, and does not let go of it when the kernel asks (until lease-break-time, 45 s)."""
+    with taken.open("rb") as held:
+        before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield temporary
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        signal.signal(signal.SIGIO, before)
+
+
+@pytest.mark.parametrize("act", ["read", "reopen", "publish"])
+def test_a_lease_on_the_file_keeps_nobody_waiting(
+    act: str, directory: Directory, leased: Temporary, place: Path, opener: Opener, acts: Acts, refused: Refused
+) -> None:
+    """P5: O_NONBLOCK. The same file can be opened when the lease has ended."""
+    error = refused({**acts(directory, leased), "read": lambda: paths.read(directory, leased, opener)}[act])
+    assert (error.errno, error.step) == (errno.EAGAIN, act)
+    assert "another process holds a lease on it" in str(error)
+    assert names(place) == [NAME.decode()]
 
 
 # -- P7: remove --------------------------------------------------------------------------------------------------------

@@ -90,7 +90,12 @@ class Story:
 
     def temporaries(self) -> dict[str, int]:
         """Uid of each temporary file in the folder."""
-        return {name: (self.folder / name).stat().st_uid for name in names(self.folder) if name.startswith(".BIT")}
+        found = {}
+        for name in names(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # removed since
+                if name.startswith(".BIT"):
+                    found[name] = (self.folder / name).stat().st_uid
+        return found
 
     def ends_well(self, uid: int, offsets: list[int]) -> int:
         """The rest arrives from the byte that was reached; the result of Complete."""

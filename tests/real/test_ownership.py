@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.real.conftest import Person, Service, Site, run_as
 from tests.real.stories import Job, cancel_all, create, names, real_user, running_service
 
 from openbits import BitsError, TokenFlags
+from openbits.service.children import ANSWER_SECONDS
+from openbits.service.ownership import MAX_DIRECTORIES
 
 pytestmark = pytest.mark.root
 
@@ -442,6 +445,52 @@ def answer(connection: socket.socket) -> dict[str, Any]:
     return parameters
 
 
+def subscription(user: User, service: Service) -> Iterator[dict[str, Any]]:
+    """The events that come to this user."""
+    with connection_of(user, service) as connection:
+        call = {"method": "io.openbits.Service.Subscribe", "more": True, "parameters": {"all_users": False}}
+        connection.sendall(json.dumps(call).encode() + b"\0")
+        waiting = b""
+        while True:
+            *messages, waiting = (waiting + connection.recv(1 << 16)).split(b"\0")
+            yield from (json.loads(message)["parameters"]["event"] for message in messages)
+
+
+def until(kind: str, stream: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What comes up to the first event of this kind."""
+    heard = [next(stream)]
+    while heard[-1]["kind"] != kind:
+        heard.append(next(stream))
+    return heard
+
+
+def test_the_callback_of_the_old_owner_learns_nothing_of_what_the_new_one_does(
+    service: Service, half: Job, alice: User, root: Any, site: Site
+) -> None:
+    """N9: whoever registered stays registered; from then on the notices and the end come without the job."""
+    stream = subscription(alice, service)
+    with connection_of(alice, service) as connection:
+        subscriber = next(stream)["subscriber"]
+        ask(connection, "OpenJob", job_id=half.id)
+        ask(connection, "SetNotify", handle=answer(connection)["handle"], subscriber=subscriber)
+        assert "registration" in answer(connection)
+        half.set(description="seen by its owner")
+        assert "seen by its owner" in str(until("changed", stream))
+        assert run_as(root, take, service, half) == (0, "")
+        half.set(description="a secret of root")
+        for _, event in site.gates.values():
+            event.set()
+        half.reaches("transferred")
+        assert half.complete() == 0
+        heard = until("removed", stream)
+    assert "a secret of root" not in str(heard)
+    assert [(event["kind"], event.get("notice"), event.get("state")) for event in heard if "job" not in event] == [
+        ("notice", "transferred", None),
+        ("state", None, "acknowledged"),
+        ("removed", None, "acknowledged"),
+    ]
+
+
 def test_an_old_owner_who_stops_his_broker_keeps_nobody_waiting(service: Service, half: Job, alice: User) -> None:
     (broker,) = (pid for name, pid in service.pids().items() if name == f"broker:{alice.uid}")
     os.kill(broker, signal.SIGSTOP)
@@ -452,6 +501,69 @@ def test_an_old_owner_who_stops_his_broker_keeps_nobody_waiting(service: Service
     assert (code, f"uid {alice.uid} has not answered" in text) == (ERROR_PROCESS_ABORTED, True)
     assert half.info()["owner_uid"] == alice.uid
     assert take(service, half) == (0, "")
+
+
+def test_an_old_owner_who_stops_his_broker_delays_no_cancel_for_long(
+    service: Service, site: Site, alice: User, shared: Path, eventually: Callable[..., Any]
+) -> None:
+    """One silence is waited out, not one for each of the files; they are removed when he is back."""
+    url = site.put("/data", BODY)
+    job = create(service, alice, [(url, shared / str(number)) for number in range(4)])
+    job.reaches("transferred")
+    (broker,) = (pid for name, pid in service.pids().items() if name == f"broker:{alice.uid}")
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        assert job.cancel() == BG_S_UNABLE_TO_DELETE_FILES
+        assert time.monotonic() - begun < 2 * ANSWER_SECONDS
+        assert temporaries(shared) == [alice.uid] * 4
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    run_as(alice, lambda: service.client().close())
+    eventually(lambda: temporaries(shared) == [])
+    eventually(lambda: admitted(service) == set())
+
+
+def test_who_cancels_while_files_are_being_added_leaves_nobody_admitted(
+    service: Service, site: Site, alice: User, shared: Path, eventually: Callable[..., Any]
+) -> None:
+    """It is the owner's last job, so the entry was erased before the new directory came."""
+    first, second = ({"remote_name": site.url, "local_name": str(shared / name)} for name in ("early", "other/late"))
+    (shared / "other").mkdir()
+    (shared / "other").chmod(0o1777)
+    with connection_of(alice, service) as connection:
+        ask(connection, "CreateJob", display_name="story", type="download", umask=0o022)
+        made = answer(connection)
+        ask(connection, "AddFiles", handle=made["handle"], files=[first])
+        assert answer(connection) == {}
+        broker = service.pids()[f"broker:{alice.uid}"]
+        os.kill(broker, signal.SIGSTOP)
+        try:
+            ask(connection, "AddFiles", handle=made["handle"], files=[second])
+            assert Job(service, made["job_id"]).cancel() == 0
+            eventually(lambda: admitted(service) == set())
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        assert answer(connection)["hresult"] == BG_E_INVALID_STATE
+    eventually(lambda: admitted(service) == set())
+
+
+def test_a_job_with_too_many_directories_is_not_taken_and_leaves_no_trace(
+    service: Service, alice: User, root: Any, shared: Path
+) -> None:
+    """The entry of an administrator has a limit, which others must not use up."""
+    folders = [shared / str(number) for number in range(MAX_DIRECTORIES + 1)]
+    for folder in folders:
+        folder.mkdir()
+        folder.chmod(0o1777)
+    create(service, root, [("http://127.0.0.1:1/x", shared / "x")], is_resumed=False)
+    entry = service.state / "admitted" / "0.json"
+    before = entry.read_text()
+    job = create(service, alice, [("http://127.0.0.1:1/x", folder / "x") for folder in folders], is_resumed=False)
+    code, text = run_as(root, take, service, job)
+    assert code == BG_E_NEW_OWNER_NO_FILE_ACCESS
+    assert f"its files go to {MAX_DIRECTORIES + 1} directories, the limit is {MAX_DIRECTORIES}; complete or" in text
+    assert (entry.read_text(), job.info()["owner_uid"]) == (before, alice.uid)
 
 
 def test_files_that_were_being_added_do_not_get_into_the_job_of_the_new_owner(

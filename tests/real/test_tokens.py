@@ -5,6 +5,7 @@ identity.md §8, tests T-4 and T-5.
 
 import json
 import os
+import queue
 import secrets
 import signal
 import socket
@@ -260,6 +261,34 @@ def test_a_token_for_a_job_that_is_over_is_refused_and_not_kept(service: Any, ev
         eventually(lambda: descriptors_of(manager) <= before)
 
 
+@pytest.mark.attack(11)
+def test_thousands_of_handles_and_jobs_under_one_token_take_one_descriptor(
+    service: Any, eventually: Callable[..., Any]
+) -> None:
+    """Else one user's connections took all descriptors of the manager. The token ends with the last who uses it."""
+    pids = service.pids()
+    with service.client() as client:
+        job = client.create_job("many")
+        manager, spawner = descriptors_of(pids["manager"]), descriptors_of(pids["spawner"])
+        opening = {"job_id": str(job.id), "token": 0}
+        with client.open_process_token() as token:
+            under = partial(client.connection.call, descriptors=[token.fileno()])
+            first, *handles = [under("OpenJob", opening)[0]["handle"] for _ in range(3000)]
+            helped = [under("CreateJob", {**GOOD_CREATE, "token": 0})[0]["handle"] for _ in range(30)]
+            for handle in helped:
+                under("SetHelperToken", {"handle": handle, "token": 0})
+            eventually(lambda: descriptors_of(pids["manager"]) <= manager + 1)
+        for handle in helped:
+            assert client.call("Cancel", {"handle": handle}) == {"hresult": 0}
+        for handle in (*handles, *helped):
+            client.call("ReleaseJob", {"handle": handle})
+        assert client.call("GetJob", {"handle": first})["job"]["job_id"] == str(job.id)
+        assert descriptors_of(pids["spawner"]) > spawner, "the first handle still uses the token"
+        client.call("ReleaseJob", {"handle": first})
+        eventually(lambda: descriptors_of(pids["manager"]) <= manager)
+        eventually(lambda: descriptors_of(pids["spawner"]) <= spawner)
+
+
 # -- T-5: the token outlives the caller's handle, and may come from somebody else ------------------------------------
 
 
@@ -302,6 +331,27 @@ def test_t5_a_program_of_the_helper_hands_its_own_token_to_the_owner(
     assert site.uids("/data") == {helper.uid}
     assert target.read_bytes() == BODY
     assert target.stat().st_uid == helper.uid
+
+
+def test_a_program_hears_of_the_job_that_it_made_under_a_token(
+    service: Any, throwaway_user: Callable[..., Any], as_user: Callable[..., Any]
+) -> None:
+    """The job is the other user's, the event stream the program's: what it may see by the handle, it may hear."""
+    program, other = throwaway_user(), throwaway_user()
+
+    def story() -> tuple[int, str]:
+        heard: queue.Queue[Any] = queue.Queue()
+        with service.client() as client:
+            with token.impersonate():
+                job = client.create_job("of the other")
+            client.notifier.register(job, heard.put)
+            job.set(description="told")
+            info = heard.get(timeout=10)["job"]
+            job.cancel()
+            return info["owner_uid"], info["properties"]["description"]
+
+    with service.client() as client, client.logon_user(other.name, None) as token:
+        assert as_user(program, story) == (other.uid, "told")
 
 
 def test_the_last_copy_of_a_token_ends_it_and_what_it_vouched_for(

@@ -103,6 +103,12 @@ class Bench:
         self.disk.jobs = {job.job_id: replace(job, retry_at=None, stalled_since=None) for job in jobs}
         self.engine.load([head_of(job) for job in self.disk.jobs.values()])
 
+    async def commits(self) -> None:
+        """Let the loop do what is due, and the disk take it."""
+        await self.settle()
+        self.disk.commit()
+        await self.settle()
+
     async def settle(self) -> None:
         """Let the loop do what is due."""
         for _ in range(10):

@@ -1,15 +1,19 @@
 """The manager's loop: effects and answers follow the commit, a failed commit stops it, conditions are tried again."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tests.service.enginebench import Bench
 
+from openbits.api.wire import EventInfo
 from openbits.core import codes, events
 from openbits.core.enums import ErrorContext, JobState
 from openbits.core.errors import BitsError
-from openbits.core.model import JobError
+from openbits.core.model import Identity, JobError
 from openbits.service.engine import CONDITION_SECONDS
+from openbits.service.events import Subscriber
+from openbits.service.notify import Notifier
 
 
 def test_nothing_is_started_or_answered_before_it_is_on_the_disk() -> None:
@@ -75,3 +79,64 @@ def test_event_numbers_have_no_gap_and_go_to_the_store_with_their_step() -> None
         assert [event.kind for event in stored] == ["created", "files-added", "state", "state"]
 
     asyncio.run(story())
+
+
+def test_who_registered_for_a_job_that_another_owner_took_hears_notices_and_the_end_alone() -> None:
+    """N9 keeps the callback after TakeOwnership; what the new owner does with the job is not the old one's business."""
+
+    async def story() -> None:
+        bench = Bench()
+        notifier = Notifier(bench.engine)
+        record = bench.queued_job()
+        old, new = (Subscriber(uid, sees_all=False, job_ids=None) for uid in (1000, 0))
+        for subscriber in (old, new):
+            bench.engine.stream.add(subscriber)
+        notifier.register(record, old, 1000)
+        await bench.commits()
+        assert {event["kind"] for event in heard(old) if event.get("job")} >= {"created", "state"}
+        bench.engine.apply(record, events.SlotRevoked())
+        bench.engine.apply(record, events.TakeOwnership(owner=Identity(uid=0, gid=0), copies=()))
+        secret = replace(record.job.properties, description="a secret of root")
+        bench.engine.apply(record, events.SetProperties(properties=secret))
+        await bench.commits()
+        bench.engine.apply(record, events.TransferTimeExceeded())
+        await bench.commits()
+        bench.engine.progressed(record)
+        notifier.deliver(record)
+        (notice,) = heard(old)
+        assert set(notice) == {"seq", "at", "kind", "job_id", "notice", "notice_seq"}
+        assert (notice["kind"], notice.get("notice")) == ("notice", "error")
+        told = [event for event in heard(new) if event["kind"] != "owner"]
+        assert {"changed", "state", "progress"} <= {event["kind"] for event in told}
+        assert all("a secret of root" in str(event["job"]) for event in told)
+        bench.engine.apply(record, events.Cancel())
+        await bench.commits()
+        assert [(event["kind"], event.get("state"), "job" in event) for event in heard(old)] == [
+            ("state", "cancelled", False),
+            ("removed", "cancelled", False),
+        ]
+        assert ["job" in event for event in heard(new)] == [True, True]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("sees", "is_told"), [(None, True), (1000, True), (1001, False)])
+def test_whoever_registered_through_a_handle_hears_what_the_handle_shows(sees: int | None, *, is_told: bool) -> None:
+    """An administrator, or a program that obtained the job with a token of its owner: its stream is another uid's."""
+
+    async def story() -> None:
+        bench = Bench()
+        record = bench.queued_job()
+        program = Subscriber(1001, sees_all=False, job_ids=None)
+        bench.engine.stream.add(program)
+        Notifier(bench.engine).register(record, program, sees)
+        await bench.commits()
+        assert bool([event for event in heard(program) if event.get("job")]) is is_told
+
+    asyncio.run(story())
+
+
+def heard(subscriber: Subscriber) -> list[EventInfo]:
+    """What waits for this subscriber."""
+    waiting = [subscriber.queue.get_nowait() for _ in range(subscriber.queue.qsize())]
+    return [event for event in waiting if event is not None]

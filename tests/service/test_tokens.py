@@ -1,7 +1,13 @@
 """A token is bound to a session that may end at any moment, also while the token is being made (identity.md I-11)."""
 
 import asyncio
+import contextlib
 import os
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,12 +17,13 @@ from openbits.core import codes
 from openbits.core.errors import BitsError
 from openbits.core.model import Identity
 from openbits.core.sessions import Picture, Session
+from openbits.identity.registry import SO_COOKIE
 from openbits.service import config, tokens
 from openbits.service.children import Children
 from openbits.service.connections import Call, Caller
 from openbits.service.engine import Engine
 from openbits.service.sessions import Sessions
-from openbits.service.spawner_link import Record, SpawnerLink, Token
+from openbits.service.spawner_link import Held, Record, SpawnerLink, Token
 from openbits.service.tokens import Tokens
 
 HERS = Session(session_id="3", uid=1000, user_name="alice", began_at=1)
@@ -39,7 +46,7 @@ class Bench:
     def _token(self, cookie: str) -> Token:
         record = Record(cookie=cookie, identity=NAMELESS)
         self.link._tokens[cookie] = record
-        return Token(record, os.open("/dev/null", os.O_RDONLY))
+        return Token(record, Held(os.open("/dev/null", os.O_RDONLY)))
 
     async def bind(self) -> Token:
         peer = Record(cookie="0", identity=NAMELESS)
@@ -81,7 +88,7 @@ def test_a_session_that_ends_while_the_name_is_looked_up_takes_the_new_token_wit
         with pytest.raises(BitsError, match=r"session 3 of alice \(uid 1000\) has ended") as refused:
             await bench.bind()
         assert refused.value.hresult == codes.E_HANDLE
-        assert bench.made.descriptor == -1, "nobody holds it any more"
+        assert (bench.made.is_closed, bench.made.held.uses) == (True, 0), "nobody holds it any more"
         bench.close()
 
     asyncio.run(story())
@@ -98,6 +105,55 @@ def test_a_token_that_ended_while_the_name_was_looked_up_is_not_handed_out(monke
         monkeypatch.setattr(tokens, "named", named)
         with pytest.raises(BitsError, match="the logon of uid 1000 has ended"):
             await bench.bind()
+        bench.close()
+
+    asyncio.run(story())
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def live(bench: Bench) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A token that the spawner has told of: its end of the pair, and the client's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        cookie = str(struct.unpack("=Q", theirs.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0])
+        bench.link._tokens[cookie] = Record(cookie=cookie, identity=NAMELESS)
+        yield ours, theirs
+
+
+def test_all_who_use_a_token_share_one_descriptor_that_goes_with_the_last() -> None:
+    """Handles and jobs under one token may be many, descriptors of the manager may not."""
+
+    async def story() -> None:
+        bench = Bench()
+        with live(bench) as (ours, theirs):
+            before = open_descriptors()
+            presented = [bench.link.recognise(os.dup(theirs.fileno())) for _ in range(100)]
+            uses = [*presented, *(token.duplicate() for token in presented)]
+            assert open_descriptors() == before + 1
+            theirs.close()
+            for token in uses[:-1]:
+                token.close()
+                token.close()  # is nobody else's
+            assert not select.select([ours], [], [], 0)[0], "one of them still uses it"
+            uses[-1].close()
+            assert ours.recv(1) == b"", "it has ended"
+        bench.close()
+
+    asyncio.run(story())
+
+
+def test_a_token_that_nobody_used_for_a_while_is_recognised_again() -> None:
+    async def story() -> None:
+        bench = Bench()
+        with live(bench) as (_, theirs):
+            for _ in range(2):
+                token = bench.link.recognise(os.dup(theirs.fileno()))
+                assert os.fstat(token.held.descriptor).st_ino == os.fstat(theirs.fileno()).st_ino
+                token.close()
         bench.close()
 
     asyncio.run(story())

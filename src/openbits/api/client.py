@@ -323,16 +323,19 @@ class Job:
         """Have `callback(job, info)` called on a library thread when the job is TRANSFERRED or in ERROR.
 
         At least once: an exception means not taken, and it is called again after the minimum retry delay. It holds over
-        restarts of the service, until the job is over, somebody else registers for it, or None ends it.
+        restarts of the service, until the job is over, somebody else registers for it, or None ends it. Whoever lost
+        the job to another owner may see nothing of it any more, and is not called.
         """
         if callback is None:
             self.client.notifier.forget(self)
             return
+        from openbits.api.notifications import job_of  # noqa: PLC0415  # most commands need no events
+
         called = callback
 
         def handler(event: Mapping[str, Any]) -> None:
             if event["kind"] == "notice":
-                called(self, event["job"])
+                called(self, job_of(event))
 
         self.client.notifier.register(self, handler)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from openbits.api.connection import Connection, ConnectionLostError, UnreachableError
 from openbits.api.framing import Parameters
-from openbits.api.wire import EventInfo
+from openbits.api.wire import EventInfo, JobInfo
 from openbits.core import codes
 from openbits.core.errors import BitsError
 
@@ -238,8 +238,7 @@ class Notifier:
             self._deliver(registration, event)
         else:
             _run_handler(registration.handler, event)
-        info = event.get("job")
-        if event["kind"] == "removed" or (info is not None and info["state"] in _FINAL):
+        if event["kind"] == "removed" or (event.get("job") or event).get("state") in _FINAL:
             self._drop(registration)
 
     def _deliver(self, registration: Registration, event: EventInfo) -> None:
@@ -278,6 +277,16 @@ class Notifier:
             stream.close()
 
 
+def job_of(event: Mapping[str, Any]) -> JobInfo:
+    """The job that a notice is about. Raises BitsError E_ACCESSDENIED if it has an owner now who is not this user."""
+    if event.get("job") is None:
+        raise BitsError(
+            codes.E_ACCESSDENIED,
+            f"cannot tell what became of job {event['job_id']}: it has another owner now; stop listening for it",
+        )
+    return cast("JobInfo", event["job"])
+
+
 def _announce(registration: Registration, stream: EventStream) -> None:
     registration.subscriber = stream.subscriber
     registration.number = registration.job.set_subscriber(stream.subscriber)
@@ -286,13 +295,15 @@ def _announce(registration: Registration, stream: EventStream) -> None:
 def _is_current(job: "Job", event: EventInfo) -> bool:
     """True while the job is in the state that the notice is about: what is pending ends with it (jobs.md N8)."""
     told = event.get("job")
+    if told is None:  # nor may we look ourselves: it has another owner
+        return True
     try:
         info = job.info()
     except UnreachableError:
         raise
     except BitsError:
         return False
-    return told is not None and (info["state"], info["state_since"]) == (told["state"], told["state_since"])
+    return (info["state"], info["state_since"]) == (told["state"], told["state_since"])
 
 
 def _run_handler(handler: Handler, event: EventInfo) -> int:

@@ -134,7 +134,8 @@ class EventInfo(EventHead, total=False):
     """One entry of the event stream.
 
     `seq` grows by one from event to event of the whole service; a subscriber sees those of the jobs it may see.
-    Stored events have the `state` of the job at that time, live ones the whole `job` as well. `kind`: subscribed
+    Stored events have the `state` of the job at that time, live ones the whole `job` as well; whoever registered for
+    a job that another owner took hears its notices and its end, without `job`. `kind`: subscribed
     (always the first; carries `subscriber`), created, files-added, changed (a property), state, progress (not
     stored; seq repeats the last one), file-transferred, token, owner, removed, notice (JobTransferred or JobError to
     deliver: answer with AcknowledgeNotice), replaced (another SetNotify ended this `registration`), overflow (the

@@ -9,6 +9,7 @@ only after the previous one succeeded (N1).
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from openbits.api.notifications import job_of
 from openbits.com.files import IBackgroundCopyError, IBackgroundCopyFile
 from openbits.com.unknown import COMError, IUnknown
 from openbits.core import codes
@@ -61,16 +62,17 @@ class Delivery:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Hand over one event; raises if the callback refused it."""
-        info = event.get("job")
-        if info is None:
+        kind, info = event["kind"], event.get("job")
+        if info is None:  # the job of another owner, taken from ours (N9)
+            if kind == "notice":
+                self._deliver_notice(event)
             return
         flags = NotifyFlags(info["properties"].get("notify_flags", 0))
         if NotifyFlags.DISABLE in flags:
             return
-        kind = event["kind"]
         if kind == "notice":
             self._deliver_files()
-            self._deliver_notice(event, info)
+            self._deliver_notice(event)
             return
         is_told_of_files = isinstance(self.callback, IBackgroundCopyCallback2)
         if kind == "file-transferred" and NotifyFlags.FILE_TRANSFERRED in flags and is_told_of_files:
@@ -80,11 +82,11 @@ class Delivery:
         if kind in _MODIFICATIONS and NotifyFlags.JOB_MODIFICATION in flags and not is_own_event:
             self.callback.JobModification(self._job, 0)
 
-    def _deliver_notice(self, event: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    def _deliver_notice(self, event: Mapping[str, Any]) -> None:
         if event["notice"] == "transferred":
             _taken(self.callback.JobTransferred, self._job, successes=_ONLY_S_OK)
-        elif info["error"] is not None:
-            error = IBackgroundCopyError(self._job.job, info["error"])
+        elif (failure := job_of(event)["error"]) is not None:
+            error = IBackgroundCopyError(self._job.job, failure)
             _taken(self.callback.JobError, self._job, error, successes=_ONLY_S_OK)
 
     def _deliver_files(self) -> None:

@@ -40,6 +40,7 @@ _FROM_ERRNO: Final[Mapping[int, int]] = {
     _errno.EXDEV: _system.ERROR_NOT_SAME_DEVICE,
     _errno.EROFS: _system.ERROR_WRITE_PROTECT,
     _errno.EBUSY: _system.ERROR_SHARING_VIOLATION,
+    _errno.EAGAIN: _system.ERROR_SHARING_VIOLATION,
     _errno.ETXTBSY: _system.ERROR_SHARING_VIOLATION,
     _errno.EEXIST: _system.ERROR_ALREADY_EXISTS,
     _errno.EINVAL: _system.E_INVALIDARG,

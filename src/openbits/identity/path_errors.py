@@ -26,6 +26,7 @@ _ACTS = {"create", "reopen", "read", "copy", "publish", "remove"}
 
 _REASONS = {
     errno.EACCES: "permission denied; this uid needs write and search permission on the directory",
+    errno.EAGAIN: "another process holds a lease on it and has been told to let go; try again in a minute",
     errno.EDQUOT: "the disk quota is used up; delete files or have the quota raised, then try again",
     errno.EEXIST: "a file of this name exists; choose another name",
     errno.EIO: "input/output error; look into the kernel log and check the disk, then try again",

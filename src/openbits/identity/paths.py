@@ -40,6 +40,9 @@ from openbits.identity.path_errors import (
 
 _TEMPORARY_MODE = 0o600
 
+_AT_ONCE = os.O_NONBLOCK | os.O_CLOEXEC
+"""Nothing is waited for, neither the other end of a FIFO nor a lease on the file, which is EAGAIN (P5)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
@@ -138,7 +141,7 @@ def read(directory: Directory, temporary: Temporary, opener: Opener) -> int:
         try:
             found = statx(path_fd)
             _check_recorded(found, temporary, subject)
-            return os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | _AT_ONCE)
         except PermissionError as error:
             mode = stat.S_IMODE(found.mode)
             raise failure(errno.EACCES, "read", subject, f"uid {found.uid} made it with mode {mode:04o}") from error
@@ -315,7 +318,7 @@ def _open_temporary(dir_fd: int, temporary: Temporary, subject: bytes, opener: O
         same_file = f"/proc/self/fd/{path_fd}"
         if not found.mode & stat.S_IWUSR:
             os.chmod(same_file, _TEMPORARY_MODE)
-        return os.open(same_file, os.O_WRONLY | os.O_CLOEXEC), found.size_bytes
+        return os.open(same_file, os.O_WRONLY | _AT_ONCE), found.size_bytes
     finally:
         os.close(path_fd)
 

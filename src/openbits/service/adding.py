@@ -62,22 +62,25 @@ class Adding:
         failpoint("add.resolved")
         try:
             await self.admit(owner.uid, by, {file.directory for file in resolved})
+            failpoint("add.admitted")
+            if record.job.owner.uid != owner.uid:  # a caller may hold up the broker of his identity as long as he likes
+                text = f"cannot add the files: {label(record.job.owner)} has taken the job over; obtain it anew"
+                raise BitsError(codes.E_ACCESSDENIED, text)
+            committed = self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
         except RefusedError as error:
             raise BitsError(error.hresult, f"cannot add the files: {error}") from error
-        failpoint("add.admitted")
-        if record.job.owner.uid != owner.uid:  # a caller may hold up the broker of his identity as long as he likes
-            self._engine.let_go({owner.uid})
-            text = f"cannot add the files: {label(record.job.owner)} has taken the job over; obtain it anew"
-            raise BitsError(codes.E_ACCESSDENIED, text)
-        await self._engine.apply(record, events.AddFiles(files=tuple(resolved)))
+        finally:
+            self._engine.let_go({owner.uid})  # his last job may have ended meanwhile
+        await committed
 
     async def admit(self, uid: int, by: Cookie, directories: set[Directory]) -> None:
         """Have the owner admitted, and his confined brokers let into these directories, too. Raises RefusedError."""
-        new = directories - self._admitted.get(uid, set())
-        if uid in self._admitted and not new:
+        known = self._admitted[uid]
+        new = directories - known
+        if known and not new:
             return
         await self._link.admit(uid, by, list(new))
-        self._admitted[uid] |= new
+        known |= new  # of no use if the owner was dismissed meanwhile
         self._children.retire_confined(uid)
 
     async def _resolve(self, source: Source, by: Cookie, url: str, path: str) -> File:

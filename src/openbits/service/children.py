@@ -8,6 +8,7 @@ after a new directory was admitted the old broker is retired.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 from collections import deque
@@ -34,6 +35,12 @@ RETIRED_SECONDS = 10.0
 """How long the last request of a retired broker may take before the next broker starts beside it."""
 
 HELLO_SECONDS = 30.0
+
+ANSWER_SECONDS = 5.0
+"""Silence after which nobody waits any more for a broker of somebody else, who may have stopped it."""
+
+PUBLISH_SECONDS = 120.0
+"""The same for a publication, whose syncs may be slow."""
 
 
 class ChildLostError(Exception):
@@ -146,13 +153,20 @@ class Broker(Child):
 
     def __init__(self, key: Key, sock: socket.socket, on_end: Callable[[Child], None]) -> None:
         super().__init__(key, sock, on_end)
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[tuple[Message, list[int]]]] = deque()
         self._next_id = 1
+        self._heard_at = 0.0
 
     @property
     def is_busy(self) -> bool:
         """A request is unanswered."""
         return bool(self._waiting)
+
+    @property
+    def _silent_seconds(self) -> float:
+        """How long it has been at its oldest request."""
+        return self._loop.time() - self._heard_at if self._waiting else 0.0
 
     async def resolve(self, path: str) -> tuple[Directory, str]:
         """P1: fix the directory of a destination and check that this identity may create files there."""
@@ -175,9 +189,8 @@ class Broker(Child):
 
     async def read(self, directory: Directory, temporary: Temporary) -> int:
         """P4: read-only descriptor of a temporary file that is still the same, whoever made it."""
-        _, descriptors = await self._request(
-            {"op": "read", "directory": _plain(directory), "temporary": _plain_temporary(temporary)}
-        )
+        place = {"directory": _plain(directory), "temporary": _plain_temporary(temporary)}
+        _, descriptors = await self._request({"op": "read", **place}, within=ANSWER_SECONDS)
         (descriptor,) = descriptors
         return descriptor
 
@@ -198,27 +211,57 @@ class Broker(Child):
                 "name": name,
                 "umask": umask,
                 "modified_ns": modified_ns,
-            }
+            },
+            within=PUBLISH_SECONDS,
         )
 
     async def remove(self, directory: Directory, temporary: Temporary) -> None:
         """P7: unlink the temporary file if it is still the one we made."""
-        await self._request({"op": "remove", "directory": _plain(directory), "temporary": _plain_temporary(temporary)})
+        place = {"directory": _plain(directory), "temporary": _plain_temporary(temporary)}
+        await self._request({"op": "remove", **place}, within=ANSWER_SECONDS)
 
-    async def _request(self, message: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
-        """Ask, and wait for the answer; the descriptors belong to the request."""
-        if self.is_ended:
+    async def _request(
+        self, message: Message, descriptors: Sequence[int] = (), *, within: float = math.inf
+    ) -> tuple[Message, list[int]]:
+        """Ask, and wait for the answer; the descriptors belong to the request.
+
+        Raises ChildLostError if the broker ends or is silent for `within` seconds: what it was asked for it may still
+        do later. One that is so silent already is not asked.
+        """
+        if self.is_ended or self._silent_seconds >= within:
             channel.close_all(descriptors)
-            raise ChildLostError(f"file broker of uid {self.key.uid} ended")
-        future: asyncio.Future[tuple[Message, list[int]]] = asyncio.get_running_loop().create_future()
+            raise self._lost_error() if self.is_ended else self._silent_error()
+        if not self._waiting:
+            self._heard_at = self._loop.time()
+        future: asyncio.Future[tuple[Message, list[int]]] = self._loop.create_future()
         self._waiting.append(future)
         self._channel.send({**message, "id": self._next_id}, descriptors)
         self._next_id += 1
+        if within < math.inf:
+            self._limit(future, within)
         answer, received = await answer_of(future)
         if not answer["ok"]:
             channel.close_all(received)
             raise BrokerError(answer)
         return answer, received
+
+    def _limit(self, future: "asyncio.Future[tuple[Message, list[int]]]", within: float) -> None:
+        """Give the request up when the broker has been silent so long; its place in the order of answers stays."""
+        if future.done():
+            return
+        left = within - self._silent_seconds
+        if left <= 0:
+            future.set_exception(self._silent_error())
+            return
+        timer = self._loop.call_later(left, self._limit, future, within)
+        future.add_done_callback(lambda _: timer.cancel())
+
+    def _lost_error(self) -> ChildLostError:
+        return ChildLostError(f"file broker of uid {self.key.uid} ended")
+
+    def _silent_error(self) -> ChildLostError:
+        seconds = self._silent_seconds
+        return ChildLostError(f"file broker of uid {self.key.uid} has not answered for {seconds:.0f} s; is it stopped?")
 
     def handle(self, message: Message, descriptors: list[int]) -> None:
         """The answer to the oldest request; if nobody waits for it any more its descriptors are closed."""
@@ -227,6 +270,7 @@ class Broker(Child):
             self.end()
             return
         future = self._waiting.popleft()
+        self._heard_at = self._loop.time()
         if future.done():
             channel.close_all(descriptors)
         else:
@@ -238,7 +282,7 @@ class Broker(Child):
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
-                future.set_exception(ChildLostError(f"file broker of uid {self.key.uid} ended"))
+                future.set_exception(self._lost_error())
 
 
 NewsHandler = Callable[[Message | None], None]

@@ -58,6 +58,10 @@ KINDS: dict[type[events.Event], str] = {
 """Stored event kinds besides `created`, `state` and `removed`; a state change is always an event of its own."""
 
 
+FINAL_STATES = frozenset(state.name.lower() for state in JobState if state.is_final)
+"""With them everybody hears of the job for the last time, also who may not see it any more (jobs.md N9)."""
+
+
 class Hands(Protocol):
     """Carries out the effects of steps (`service.transfers`, `service.notify`)."""
 
@@ -294,12 +298,16 @@ class Engine:
             self._tell(record, {"seq": self.stream.committed_seq, "at": now.wall, "kind": "progress", "job_id": job_id})
 
     def _tell(self, record: Record, event: EventInfo) -> None:
-        interested = list(self.stream.interested(record.job.owner.uid, event["job_id"], record.subscriber_id))
+        registered = record.subscriber_id if record.is_open_to_subscriber else ""
+        interested = self.stream.interested(record.job.owner.uid, event["job_id"], registered)
+        outsider = self.stream.find(record.subscriber_id)
+        if outsider is not None and outsider not in interested and event.get("state") in FINAL_STATES:
+            outsider.put(event)
         if not interested:
             return
-        event["job"] = self.info(record)
+        told: EventInfo = {**event, "job": self.info(record)}
         for subscriber in interested:
-            subscriber.put(event)
+            subscriber.put(told)
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ not read gets one `overflow` event in place of what it missed.
 
 import asyncio
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from openbits.api.wire import EventInfo
@@ -74,7 +73,7 @@ class EventStream:
         """A live subscriber by its id."""
         return self._subscribers.get(subscriber_id)
 
-    def interested(self, owner_uid: int, job_id: str, registered: str) -> Iterable[Subscriber]:
+    def interested(self, owner_uid: int, job_id: str, registered: str) -> list[Subscriber]:
         """Subscribers that want events of this job, and the one that is `registered` for it, whoever owns the job."""
         return [
             one for one in self._subscribers.values() if one.wants(owner_uid, job_id) or one.subscriber_id == registered

@@ -95,7 +95,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         with self._call(token) as call:
             made = await self._bound(call, self._context.link.open_token(call.cookie, _level(level)))
             audit.log("token-open", call.identity, level=level)
-        return FileDescriptor(made.descriptor, should_close=True)
+        return FileDescriptor(made.held.descriptor, should_close=True)
 
     @varlinkmethod(return_parameter="token")
     @answered
@@ -103,7 +103,7 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         """Prove an account to PAM and get its token. Uid 0 may leave the password out."""
         with self._call(None) as call:
             made = await self._bound(call, self._context.logons.log_on(call, _level(level), user, password))
-        return FileDescriptor(made.descriptor, should_close=True)
+        return FileDescriptor(made.held.descriptor, should_close=True)
 
     @varlinkmethod
     @answered
@@ -351,12 +351,13 @@ class ServiceInterface(VarlinkInterface, name=INTERFACE):
         self, *, handle: int, subscriber: str | None = None, token: FileDescriptor | None = None
     ) -> int:
         """Send the notices of this job to a subscriber; null: to nobody. The number of the registration."""
-        record = self._handle(handle).record
+        opened = self._handle(handle)
         with self._call(token):
             target = self._engine.stream.find(subscriber) if subscriber is not None else None
             if subscriber is not None and (target is None or target.uid != self._caller.peer.identity.uid):
                 raise BitsError(codes.E_INVALIDARG, "the subscriber is not an event stream of yours; call Subscribe")
-        return self._context.notifier.register(record, target)
+        sees = None if access.is_administrator(opened.opened_by, self._context.access) else opened.opened_by.uid
+        return self._context.notifier.register(opened.record, target, sees)
 
     @varlinkmethod
     @answered

@@ -28,11 +28,11 @@ class Notifier:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def register(self, record: Record, subscriber: Subscriber | None) -> int:
+    def register(self, record: Record, subscriber: Subscriber | None, sees: int | None) -> int:
         """SetNotifyInterface; a pending notice is delivered at once, even if an earlier target had it before (N4).
 
-        The number of the choice; whoever was chosen before is told that this one was `replaced`. Raises
-        BG_E_INVALID_STATE for a final job.
+        `sees`: the uid whose jobs the subscriber may see, None: everybody's. The number of the choice; whoever was
+        chosen before is told that this one was `replaced`. Raises BG_E_INVALID_STATE for a final job.
         """
         if record.job.state.is_final:
             raise BitsError(
@@ -43,6 +43,7 @@ class Notifier:
             previous.put({**self._event(record, "replaced"), "registration": record.registrations})
         _forget_delivery(record)
         record.subscriber_id = "" if subscriber is None else subscriber.subscriber_id
+        record.subscriber_sees = sees
         record.registrations += 1
         self.deliver(record)
         return record.registrations
@@ -57,8 +58,9 @@ class Notifier:
             return
         record.sent_notice = (target.subscriber_id, job.notice_seq)
         failpoint("notice.due")
-        told = self._engine.info(record)
-        notice: EventInfo = {**self._event(record, "notice"), "job": told}
+        notice = self._event(record, "notice")
+        if record.is_open_to_subscriber:
+            notice["job"] = self._engine.info(record)
         target.put({**notice, "notice": job.pending_notice.value, "notice_seq": job.notice_seq})
         failpoint("notice.queued")
 

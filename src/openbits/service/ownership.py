@@ -9,7 +9,7 @@ with the flags that made them the owner's rights on files do not matter.
 from openbits.core import access, codes, events, lifecycle
 from openbits.core.enums import ErrorContext, Verb
 from openbits.core.errors import BitsError
-from openbits.core.model import File, Identity, Temporary
+from openbits.core.model import Directory, File, Identity, Temporary
 from openbits.core.wording import label, name_of
 from openbits.service import audit
 from openbits.service.adding import Adding
@@ -20,6 +20,9 @@ from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie, RefusedError
 from openbits.service.temporaries import BytesLostError, Temporaries
 from openbits.service.transfers import CHILD_ENDED, code_of_broker_error
+
+MAX_DIRECTORIES = 256
+"""Directories of a job that can be taken over: it must not fill the entry of an administrator, who has 4096 in all."""
 
 
 class Ownership:
@@ -42,28 +45,34 @@ class Ownership:
             text = f"cannot take ownership of job {record.job.job_id}: {label(owner)} is no administrator"
             raise BitsError(codes.E_ACCESSDENIED, f"{text}; have root or a member of an administrators group do it")
         lifecycle.check_not_final(record.job, events.TakeOwnership)
-        async with record.filing:  # no attempt opens a file meanwhile
-            if record.job.state.is_active:
-                await self._engine.apply(record, events.SlotRevoked())
-            try:
-                await self._admit(record, owner, by)
-                copies = await self._copies(record, owner, by)
-                committed = self._engine.apply(record, events.TakeOwnership(owner=owner, copies=copies))
-            except BaseException:
-                self._temporaries.tidy(record)
-                self._engine.let_go({owner.uid})
-                raise
-            record.drop_token()
-            await committed
-        await self._admit(record, owner, by)  # its last job may have ended meanwhile, and the entry with it
+        try:
+            async with record.filing:  # no attempt opens a file meanwhile
+                await self._hand_over(record, owner, by)
+            await self._admit(record, owner, by)  # its last job may have ended meanwhile, and the entry with it
+        finally:
+            self._engine.let_go({owner.uid})  # or this one has
         audit.log(
             "take-ownership", owner, job=record.job.job_id, former_owner_uid=former.uid, former_owner_name=former.name
         )
 
-    async def _admit(self, record: Record, owner: Identity, by: Cookie) -> None:
-        directories = {file.directory for file in record.job.files if not file.is_published}
+    async def _hand_over(self, record: Record, owner: Identity, by: Cookie) -> None:
+        if record.job.state.is_active:
+            await self._engine.apply(record, events.SlotRevoked())
         try:
-            await self._adding.admit(owner.uid, by, directories)
+            _check_directories(record, owner)
+            await self._admit(record, owner, by)
+            copies = await self._copies(record, owner, by)
+            _check_directories(record, owner)  # files may have been added meanwhile
+            committed = self._engine.apply(record, events.TakeOwnership(owner=owner, copies=copies))
+        except BaseException:
+            self._temporaries.tidy(record)
+            raise
+        record.drop_token()
+        await committed
+
+    async def _admit(self, record: Record, owner: Identity, by: Cookie) -> None:
+        try:
+            await self._adding.admit(owner.uid, by, _directories(record))
         except RefusedError as error:
             raise BitsError(error.hresult, f"cannot take ownership of {name_of(record.job)}: {error}") from error
 
@@ -79,6 +88,19 @@ class Ownership:
                     raise _not_copied(record, error) from error
                 copies.append((index, copy))
         return tuple(copies)
+
+
+def _directories(record: Record) -> set[Directory]:
+    return {file.directory for file in record.job.files if not file.is_published}
+
+
+def _check_directories(record: Record, owner: Identity) -> None:
+    """The directories of a job of his own are in the owner's entry already."""
+    count = len(_directories(record))
+    if owner.uid != record.job.owner.uid and count > MAX_DIRECTORIES:
+        what = f"cannot take ownership of {name_of(record.job)}: its files go to {count} directories, "
+        advice = f"the limit is {MAX_DIRECTORIES}; complete or cancel it as it is, which an administrator may"
+        raise BitsError(codes.BG_E_NEW_OWNER_NO_FILE_ACCESS, what + advice, context=ErrorContext.LOCAL_FILE)
 
 
 def _must_be_copied(file: File, owner: Identity) -> bool:

@@ -83,6 +83,8 @@ class Record:
     """Indexes of files that began again because their temporary was gone; the next time is an error (OPEN-34)."""
     subscriber_id: str = ""
     """The event stream that gets the notices of the job (SetNotifyInterface); it may have ended."""
+    subscriber_sees: int | None = None
+    """The uid whose jobs it may see because it was chosen for one, None: everybody's; the job may change hands."""
     registrations: int = 0
     """How often that was chosen: the number of the present choice."""
     sent_notice: tuple[str, int] | None = None
@@ -137,6 +139,11 @@ class Record:
         if self._token is not None:
             self._token.close()
             self.helper_token = None
+
+    @property
+    def is_open_to_subscriber(self) -> bool:
+        """False if the job now belongs to somebody whose jobs are not for whoever registered for it."""
+        return self.subscriber_sees in {None, self.owner_uid}
 
     @property
     def is_busy(self) -> bool:

@@ -68,21 +68,36 @@ class Record:
 
 
 @dataclass(slots=True, eq=False)
+class Held:
+    """A descriptor of a token, and how many use it: thousands of handles and jobs under one token need one."""
+
+    descriptor: int
+    uses: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class Token:
-    """A token descriptor that somebody presented; open as long as this object is in use."""
+    """One use of a token that somebody presented, or of a new one; the descriptor is closed with the last use."""
 
     record: Record
-    descriptor: int
+    held: Held
+    is_closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.held.uses += 1
 
     def close(self) -> None:
-        """Let go of the descriptor; the token itself ends with its last copy."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        """Use it no more; the token itself ends with the last descriptor that anybody has of it."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.held.uses -= 1
+        if self.held.uses == 0:
+            os.close(self.held.descriptor)
 
     def duplicate(self) -> "Token":
-        """A second reference with its own descriptor."""
-        return Token(self.record, os.dup(self.descriptor))
+        """A second use, closed by itself."""
+        return Token(self.record, self.held)
 
 
 class SpawnerLink:
@@ -102,6 +117,8 @@ class SpawnerLink:
         self._waiting: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
         self._next_id = 1
         self._tokens: dict[Cookie, Record] = {}
+        self._held: dict[Cookie, Held] = {}
+        """Of live tokens that were presented; one that nobody uses any more is closed."""
         self._on_closed = on_closed
         self._channel = AsyncChannel(sock, self._received, self._closed)
 
@@ -163,7 +180,7 @@ class SpawnerLink:
 
     def end_token(self, cookie: Cookie) -> None:
         """Make a token end for everybody; `token-ended` follows, and nobody can present it from now on."""
-        del self._tokens[cookie]
+        self._forget(cookie)
         self._channel.send({"op": "end-token", "id": 0, "cookie": cookie})
 
     def ready(self) -> None:
@@ -184,7 +201,8 @@ class SpawnerLink:
         Raises BitsError E_HANDLE for anything that is not a live token of this service (identity.md §8, T-4).
         """
         try:
-            record = self._tokens[_cookie(descriptor)]
+            cookie = _cookie(descriptor)
+            record = self._tokens[cookie]
         except (OSError, KeyError):
             os.close(descriptor)
             raise BitsError(
@@ -192,7 +210,12 @@ class SpawnerLink:
                 "the descriptor is not a token of this service, or it has ended, as tokens do with the session they "
                 "were made in; get one with LogonUser or OpenProcessToken",
             ) from None
-        return Token(record, descriptor)
+        held = self._held.get(cookie)
+        if held is not None and held.uses > 0:
+            os.close(descriptor)
+        else:
+            held = self._held[cookie] = Held(descriptor)
+        return Token(record, held)
 
     # -- messages -------------------------------------------------------------------------------------------------
 
@@ -225,7 +248,7 @@ class SpawnerLink:
         elif message["event"] == "disconnected":
             self._on_disconnected(message["cookie"])
         elif message["event"] == "token-ended":
-            self._tokens.pop(message["cookie"], None)
+            self._forget(message["cookie"])
             self._on_token_ended(message["cookie"])
         else:
             log.error("spawner_message_unknown event=%s", message["event"])
@@ -236,7 +259,12 @@ class SpawnerLink:
         record = _record(answer["cookie"], answer["record"])
         self._tokens[record.cookie] = record
         (descriptor,) = descriptors
-        return Token(record, descriptor)
+        return Token(record, Held(descriptor))
+
+    def _forget(self, cookie: Cookie) -> None:
+        """The token has ended; who still uses it keeps its descriptor."""
+        self._tokens.pop(cookie, None)
+        self._held.pop(cookie, None)
 
     def _closed(self) -> None:
         for future in self._waiting.values():

@@ -12,7 +12,6 @@ its own and copies the durable bytes. What it copies from is a read-only descrip
 The copy is a leftover of the job until it has all bytes, so a crash at any moment leaves nothing unknown.
 """
 
-import asyncio
 import errno
 import logging
 import os
@@ -40,10 +39,7 @@ NAME_TRIES = 8
 MAX_SPARES = 64
 """Spares of the jobs of one owner; a further file would begin again under another identity."""
 
-READ_SECONDS = 5.0
-"""How long to wait for a file of somebody else: he may have stopped his broker, and others wait here for it."""
-
-PASSING_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.EIO}
+PASSING_TROUBLE = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EIO}
 """No reason to give up bytes: the next attempt may open the file."""
 
 Announce = Callable[[Temporary], Awaitable[None]]
@@ -179,14 +175,7 @@ class Temporaries:
         raise BytesLostError(why)
 
     async def _read(self, reader: Source, directory: Directory, temporary: Temporary) -> int:
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                return await self._children.with_broker(
-                    reader.uid, reader.by, lambda broker: broker.read(directory, temporary)
-                )
-        except TimeoutError:
-            text = f"the file broker of uid {reader.uid} has not answered for {READ_SECONDS:g} s; is it stopped?"
-            raise ChildLostError(text) from None
+        return await self._children.with_broker(reader.uid, reader.by, lambda broker: broker.read(directory, temporary))
 
     def _is_full(self, owner_uid: int) -> bool:
         return sum(each.spare is not None for each in self._engine.records_of(owner_uid)) >= MAX_SPARES
