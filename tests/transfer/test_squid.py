@@ -27,6 +27,7 @@ coredump_dir {folder}
 cache_log {folder}/cache.log
 access_log stdio:{folder}/access.log
 visible_hostname squid.test
+shutdown_lifetime 0 seconds
 """
 
 
@@ -43,7 +44,9 @@ class Squid:
         program = shutil.which("squid", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         assert program is not None, "squid is not installed"
         self._process = subprocess.Popen(
-            [program, "-N", "-f", configuration], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [program, "-N", "-n", f"test{port}", "-f", configuration],  # the name of its shared memory, too
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
         while True:
@@ -61,9 +64,13 @@ class Squid:
         return [f"{line[5]} {line[6]}" for line in lines if not line[6].startswith("error:")]
 
     def close(self) -> None:
-        """End it at once; it would wait for its clients."""
-        self._process.kill()
-        self._process.wait()
+        """End it so that it takes its shared memory along."""
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        finally:
+            self._process.kill()
+            self._process.wait()
 
 
 @pytest.fixture
