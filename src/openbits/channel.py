@@ -68,7 +68,7 @@ def receive(channel: socket.socket) -> tuple[Message, list[int]]:
         data, ancillary, flags, _ = channel.recvmsg(MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError as error:
         raise ChannelClosedError("the peer process has ended") from error
-    descriptors = _descriptors(ancillary)
+    descriptors = descriptors_in(ancillary)
     if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close_all(descriptors)
         raise ChannelClosedError("the peer process has ended" if not data else "truncated message")
@@ -90,7 +90,8 @@ def close_all(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+def descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """What recvmsg received by SCM_RIGHTS; it belongs to the caller."""
     found = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

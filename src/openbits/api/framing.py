@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from openbits.api.wire import FAILED, INTERFACE, MAX_MESSAGE_BYTES
-from openbits.channel import MAX_DESCRIPTORS, close_all
+from openbits.channel import MAX_DESCRIPTORS, close_all, descriptors_in
 from openbits.core import codes
 from openbits.core.errors import BitsError
 
@@ -41,7 +41,7 @@ class Frames:
 
     def feed(self, data: bytes, ancillary: list[tuple[int, int, bytes]], flags: int) -> None:
         """One result of recvmsg. Raises BrokenPeerError at its end and for too many descriptors."""
-        self._descriptors += _descriptors(ancillary)
+        self._descriptors += descriptors_in(ancillary)
         if not data:
             raise BrokenPeerError("the service ended the connection")
         if flags & socket.MSG_CTRUNC or len(self._descriptors) > MAX_DESCRIPTORS:
@@ -110,11 +110,3 @@ def answer(reply: Parameters, received: list[int], *, wants_descriptors: bool = 
 def continues(reply: Parameters) -> bool:
     """True if more replies to the same call follow."""
     return reply.get("continues") is True
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)
