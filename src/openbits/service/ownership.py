@@ -11,6 +11,7 @@ from openbits.core.enums import ErrorContext, Verb
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File, Identity, Temporary
 from openbits.core.wording import label, name_of
+from openbits.identity import statedir
 from openbits.service import audit
 from openbits.service.adding import Adding
 from openbits.service.children import BrokerError, ChildLostError
@@ -21,8 +22,8 @@ from openbits.service.spawner_link import Cookie, RefusedError
 from openbits.service.temporaries import BytesLostError, Temporaries
 from openbits.service.transfers import CHILD_ENDED, code_of_broker_error
 
-MAX_DIRECTORIES = 256
-"""Directories of a job that can be taken over: it must not fill the entry of an administrator, who has 4096 in all."""
+MAX_DIRECTORIES = statedir.MAX_DIRECTORIES // 16
+"""Directories of a job that can be taken over: it must not fill the entry of an administrator."""
 
 
 class Ownership:
