@@ -93,10 +93,6 @@ class Sessions:
         if self._scanning is not None:
             self._presence.greet(uid)
 
-    def is_logged_on(self, uid: int) -> bool:
-        """Whether somebody is logged on now."""
-        return self._rules.is_logged_on(uid, self._picture)
-
     def logon_needed(self, uid: int) -> LogonRequired | None:
         """The rule that keeps the jobs of this owner from running now; None if they may."""
         return self._rules.logon_needed(uid, self._picture)
