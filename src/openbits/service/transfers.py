@@ -97,6 +97,11 @@ class Attempt:
         return self._record.job.files[self._index]
 
     @property
+    def _is_present(self) -> bool:
+        """True while the job listens to this attempt; an order to stop it may be on its way."""
+        return self._record.job.epoch == self._epoch and self._record.job.state.is_active
+
+    @property
     def _key(self) -> str:
         """Name of the present run of the worker."""
         return f"{self._record.job.job_id}:{self._epoch}:{self._runs}"
@@ -324,7 +329,7 @@ class Attempt:
         event = events.FileRestarted(epoch=self._epoch, file_index=self._index, note=reason)
         committed = self._engine.apply(self._record, event)
         failpoint("transfer.restart-heard")
-        committed.add_done_callback(lambda done: self._finish(is_again=done.exception() is None))
+        committed.add_done_callback(lambda done: self._finish(is_again=done.exception() is None and self._is_present))
 
     def _on_progressed(self, message: Message) -> None:
         self._record.live_bytes = int(message["transferred_bytes"])
