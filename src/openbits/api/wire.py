@@ -1,7 +1,7 @@
 """The varlink interface `io.openbits.Service` in types: what crosses the socket between a client and the manager.
 
 Enumerations travel as the lower-case names of `core.enums`, flags as integers, instants as seconds since the epoch,
-job ids as canonical UUID text. The methods are listed in docs/api.md; `service.interface` implements them. Every
+job ids as canonical UUID text. The methods are listed in docs/api.md; `service.methods_*` implement them. Every
 failure is the one varlink error `io.openbits.Service.Failed` (`Failure`).
 """
 

@@ -1,0 +1,150 @@
+"""The part of the varlink interface that makes, finds, reads, changes and ends jobs (docs/api.md)."""
+
+import math
+import uuid
+from collections.abc import AsyncIterator
+from typing import TypedDict
+
+from asyncvarlink import FileDescriptor, varlinkmethod
+
+from openbits.api.wire import JobInfo, PropertyValues
+from openbits.core import codes, events, lifecycle, properties
+from openbits.core.access import Verb
+from openbits.core.enums import JobType
+from openbits.core.errors import BitsError
+from openbits.failpoints import failpoint
+from openbits.service import audit
+from openbits.service.answers import answered, answered_stream, pages
+from openbits.service.methods import Methods
+from openbits.service.record import Record
+
+
+class Created(TypedDict):
+    """Answer of CreateJob."""
+
+    job_id: str
+    handle: int
+
+
+class JobMethods(Methods):
+    """Jobs and the four acts on their state."""
+
+    @varlinkmethod
+    @answered
+    async def CreateJob(
+        self,
+        *,
+        display_name: str,
+        type: str,  # noqa: A002  # name on the wire
+        umask: int,
+        token: FileDescriptor | None = None,  # wire name
+    ) -> Created:
+        """Create a job; its owner is the caller."""
+        call = self._call(token)
+        with call:
+            self._may(call.identity, Verb.CREATE_JOB, None)
+            properties.check_display_name_at_create(display_name)
+            if type.upper() not in JobType.__members__:
+                raise BitsError(codes.E_NOTIMPL, f"{type!r} is not a job type; use download")
+            if JobType[type.upper()] is not JobType.DOWNLOAD:
+                raise BitsError(codes.E_NOTIMPL, f"{type} jobs are not built yet; only download jobs are")
+            await self._spawner(self._context.link.admit(call.identity.uid, call.cookie, []))
+            failpoint("create.admitted")
+            job = lifecycle.new_job(
+                job_id=uuid.uuid4(),
+                owner=call.identity,
+                display_name=display_name,
+                umask=umask & 0o777,
+                now=self._engine.now(),
+            )
+            record, committed = self._engine.create(job)
+            await committed
+            audit.log("create", job.owner, job=job.job_id, display_name=display_name, type=type)
+            return {"job_id": str(job.job_id), "handle": self._open(record, call)}
+
+    @varlinkmethod(return_parameter="handle")
+    @answered
+    async def OpenJob(self, *, job_id: str, handle: int | None = None, token: FileDescriptor | None = None) -> int:
+        """Obtain a job's interface: here, and only here, access to it is checked. `handle` finds a final job, too."""
+        with self._call(token) as call:
+            held = None if handle is None else self._handle(handle).record
+            record = held if held is not None and str(held.job.job_id) == job_id else self._find(job_id)
+            self._may(call.identity, Verb.OPEN_JOB, record)
+            return self._open(record, call)
+
+    @varlinkmethod
+    @answered
+    async def ReleaseJob(self, *, handle: int) -> None:
+        """Let go of an interface."""
+        self._call(None).close()
+        released = self._caller.handles.pop(handle, None)
+        if released is not None and released.token is not None:
+            released.token.close()
+
+    @varlinkmethod(return_parameter="jobs")
+    @answered_stream
+    async def ListJobs(self, *, all_users: bool, token: FileDescriptor | None = None) -> AsyncIterator[list[JobInfo]]:
+        """The jobs of the caller, or of everybody for administrators, page by page; no final ones."""
+        with self._call(token) as call:
+            self._may(call.identity, Verb.LIST_ALL if all_users else Verb.LIST_OWN, None)
+            uid = call.identity.uid
+        chosen = list(self._engine.records.values() if all_users else self._engine.records_of(uid))
+        for page in pages((record for record in chosen if not record.state.is_final), _weight):
+            yield [self._engine.info(record) for record in page]
+
+    @varlinkmethod(return_parameter="job")
+    @answered
+    async def GetJob(self, *, handle: int) -> JobInfo:
+        """Everything about a job, also about a final one while the handle is held."""
+        record = self._handle(handle).record
+        return self._engine.info(record)
+
+    @varlinkmethod
+    @answered
+    async def SetProperties(self, *, handle: int, values: PropertyValues) -> None:
+        """Set properties, all or nothing."""
+        record = self._handle(handle).record
+        changed = properties.changed(record.job.properties, dict(values))
+        await self._engine.apply(record, events.SetProperties(properties=changed))
+        self._context.notifier.deliver(record)
+
+    @varlinkmethod
+    @answered
+    async def Suspend(self, *, handle: int) -> None:
+        """Stop the transfer and keep what is there."""
+        await self._engine.apply(self._handle(handle).record, events.Suspend())
+
+    @varlinkmethod
+    @answered
+    async def Resume(self, *, handle: int) -> None:
+        """Make the job runnable."""
+        await self._engine.apply(self._handle(handle).record, events.Resume())
+
+    @varlinkmethod(return_parameter="hresult")
+    @answered
+    async def Cancel(self, *, handle: int) -> int:
+        """Give the job up and remove its temporary files."""
+        record = self._handle(handle).record
+        return await self._close(record, events.Cancel())
+
+    @varlinkmethod(return_parameter="hresult")
+    @answered
+    async def Complete(self, *, handle: int, token: FileDescriptor | None = None) -> int:
+        """Publish what is transferred and end the job."""
+        with self._call(token):
+            record = self._handle(handle).record
+            return await self._close(record, events.Complete())
+
+    @varlinkmethod
+    @answered
+    async def TakeOwnership(self, *, handle: int, token: FileDescriptor | None = None) -> None:
+        """Become the owner (administrators); what the old one entrusted to the job is taken away."""
+        record = self._handle(handle).record
+        with self._call(token) as call:
+            await self._context.ownership.take(record, call.identity, call.cookie)
+
+
+def _weight(record: Record) -> int:
+    """As how many jobs one counts in a page: proxy lists may be much longer than all the rest."""
+    settings = record.job.properties
+    return 1 + math.ceil((len(settings.proxy_list) + len(settings.proxy_bypass_list)) / 1024)
