@@ -96,6 +96,96 @@ class TokenFlags(enum.IntFlag):
     NETWORK = 2
 
 
+class FileAclFlags(enum.IntFlag):
+    """BG_COPY_FILE_*: what of the ownership and access of a file its copy keeps (jobs.md §8.6)."""
+
+    OWNER = 1
+    GROUP = 2
+    DACL = 4
+    SACL = 8
+
+
+class PeerCachingFlags(enum.IntFlag):
+    """BG_JOB_ENABLE_PEERCACHING_* and BG_JOB_DISABLE_BRANCH_CACHE: stored, there is no peer cache (jobs.md §16)."""
+
+    CLIENT = 1
+    SERVER = 2
+    DISABLE_BRANCH_CACHE = 4
+
+
+class SecurityFlags(enum.IntFlag):
+    """BG_SSL_* and BG_HTTP_REDIRECT_POLICY_* (jobs.md §9.4, §9.6); no redirect flag: followed silently."""
+
+    ENABLE_CRL_CHECK = 0x0001
+    IGNORE_CERT_CN_INVALID = 0x0002
+    IGNORE_CERT_DATE_INVALID = 0x0004
+    IGNORE_UNKNOWN_CA = 0x0008
+    IGNORE_CERT_WRONG_USAGE = 0x0010
+    REDIRECT_ALLOW_REPORT = 0x0100
+    REDIRECT_DISALLOW = 0x0200
+    REDIRECT_ALLOW_HTTPS_TO_HTTP = 0x0800
+
+
+class CostFlags(enum.IntFlag):
+    """BITS_COST_STATE_*: the cost states in which a job may transfer (jobs.md §15.2)."""
+
+    UNRESTRICTED = 0x1
+    CAPPED_USAGE_UNKNOWN = 0x2
+    BELOW_CAP = 0x4
+    NEAR_CAP = 0x8
+    OVERCAP_CHARGED = 0x10
+    OVERCAP_THROTTLED = 0x20
+    USAGE_BASED = 0x40
+    ROAMING = 0x80
+    RESERVED = 0x40000000
+    IGNORE_CONGESTION = 0x80000000
+
+
+class AuthTarget(enum.IntEnum):
+    """BG_AUTH_TARGET: who is given the credentials."""
+
+    SERVER = 1
+    PROXY = 2
+
+
+class AuthScheme(enum.IntEnum):
+    """BG_AUTH_SCHEME."""
+
+    BASIC = 1
+    DIGEST = 2
+    NTLM = 3
+    NEGOTIATE = 4
+    PASSPORT = 5
+
+
+class CertStore(enum.IntEnum):
+    """BG_CERT_STORE_LOCATION; the first two exist here (identity.md §13)."""
+
+    CURRENT_USER = 0
+    LOCAL_MACHINE = 1
+    CURRENT_SERVICE = 2
+    SERVICES = 3
+    USERS = 4
+    CURRENT_USER_GROUP_POLICY = 5
+    LOCAL_MACHINE_GROUP_POLICY = 6
+    LOCAL_MACHINE_ENTERPRISE = 7
+
+
+class Integrity(enum.IntEnum):
+    """Integrity level of an owner: the RID of its SID (identity.md §8, OPEN-13)."""
+
+    MEDIUM = 0x2000
+    HIGH = 0x3000
+    """Elevated: the superuser in a session of somebody who logged on."""
+    SYSTEM = 0x4000
+    """The superuser without a session."""
+
+    @property
+    def is_elevated(self) -> bool:
+        """Whether GetOwnerElevationState says so."""
+        return self >= Integrity.HIGH
+
+
 class Level(enum.IntEnum):
     """Impersonation level of a connection or token (identity.md §8)."""
 
@@ -124,7 +214,10 @@ class Verb(enum.Enum):
 
 
 class Notice(enum.Enum):
-    """A terminal event that somebody has yet to be told (jobs.md §12.1)."""
+    """What somebody is told of a job (jobs.md §12.1). The first two are terminal: one of them may be pending."""
 
     TRANSFERRED = "transferred"
     ERROR = "error"
+    FILE = "file-transferred"
+    MODIFICATION = "modification"
+    RANGES = "ranges"

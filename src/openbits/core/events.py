@@ -6,8 +6,21 @@ and the spawner. `lifecycle.step` takes either and returns effects, which the ma
 
 from dataclasses import dataclass
 
-from openbits.core.enums import TokenFlags
-from openbits.core.model import File, Identity, JobError, Leftover, Temporary, Validators
+from openbits.core.enums import Integrity, TokenFlags
+from openbits.core.model import (
+    Certificate,
+    CommandLine,
+    Directory,
+    File,
+    Identity,
+    JobError,
+    Leftover,
+    Range,
+    ReplyFile,
+    Secret,
+    Temporary,
+    Validators,
+)
 from openbits.core.properties import Properties
 
 
@@ -17,16 +30,20 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddFiles(Event):
-    """AddFile, AddFileSet: the files are checked and resolved; all or nothing."""
+    """AddFile, AddFileSet: the files are checked and resolved; all or nothing. `secrets` were part of their names."""
 
     files: tuple[File, ...]
+    secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetProperties(Event):
-    """Any setter: the new values of all properties."""
+    """Any setter: the new values of all properties, and which of them the caller named."""
 
     properties: Properties
+    names: tuple[str, ...] = ()
+    activation: CommandLine | None = None
+    """With a new NOTIFICATION_CLSID: its class, as that of the caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +61,56 @@ class HelperTokenSet(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetSecret(Event):
+    """SetCredentials, SetCustomHeaders: what is in the slot of this one is replaced. Later requests have it."""
+
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSecret(Event):
+    """RemoveCredentials, SetCustomHeaders(NULL)."""
+
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeHeadersWriteOnly(Event):
+    """MakeCustomHeadersWriteOnly: nobody can read custom headers of this job any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCertificate(Event):
+    """SetClientCertificateByID and ByName, RemoveClientCertificate (None)."""
+
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetCertificateCallback(Event):
+    """SetServerCertificateValidationInterface: from now on no server goes unchecked; not `is_set`: NULL took it back.
+
+    The callback itself is never persisted, that there has to be one is (jobs.md §9.8 V6).
+    """
+
+    is_set: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetCommandLine(Event):
+    """SetNotifyCmdLine; None removes it."""
+
+    command_line: CommandLine | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetReplyFile(Event):
+    """SetReplyFileName: the checked and resolved place; None: beside the upload file, under a name of ours."""
+
+    file: ReplyFile | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakeOwnership(Event):
     """TakeOwnership by an administrator: `owner` is the new one.
 
@@ -51,6 +118,7 @@ class TakeOwnership(Event):
     """
 
     owner: Identity
+    integrity: Integrity = Integrity.MEDIUM
     copies: tuple[tuple[int, Temporary], ...] = ()
 
 
@@ -114,14 +182,26 @@ class TemporaryAdopted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteDirectoryFound(Event):
+    """The directory of a file:// name that nobody could find when the file was added."""
+
+    file_index: int
+    remote_name: str
+    directory: Directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Connected(Event):
-    """Connection up and first response accepted (T5); what the response told about the file."""
+    """Connection up and first response accepted (T5); what the response told about the remote file."""
 
     epoch: int
     file_index: int
     validators: Validators
     size_bytes: int | None
     note: str = ""
+    response_headers: str = ""
+    source_mode: int | None = None
+    """file:// names: permission bits of the file that is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +211,18 @@ class Progressed(Event):
     epoch: int
     file_index: int
     transferred_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangesFilled(Event):
+    """These parts of the file, with their lengths, are on the disk now, whatever is before them (jobs.md §8.9).
+
+    With the last one the file is transferred; if all that was requested on demand is here, the job rests (T11).
+    """
+
+    epoch: int
+    file_index: int
+    ranges: tuple[Range, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +236,13 @@ class FileRestarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileTransferred(Event):
-    """All bytes of the file are on the disk."""
+    """All bytes of the file are on the disk; an uploaded one has its final name."""
 
     epoch: int
     file_index: int
     size_bytes: int
+    has_source_acl: bool = False
+    """The temporary file has got the access list of its source (BG_COPY_FILE_DACL)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +255,10 @@ class AttemptFailed(Event):
     """Random part of the retry delay, 0 to 0.1 (OPEN-08); passed in because nothing here is random."""
     is_transient: bool = False
     """True: transient whatever the class of the code, as the loss of a temporary file is (OPEN-34)."""
+    is_fatal: bool = False
+    """True: fatal whatever the class of the code; trying again cannot help."""
+    response_headers: str = ""
+    """Of the response that the attempt failed with, if it had any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +290,34 @@ class TokenLost(Event):
     error: JobError
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedRangesFilled(Event):
-    """On-demand job: everything asked for is here, the file is not complete (T11)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRemoteNames(Event):
+    """SetRemoteName, ReplaceRemotePrefix: files and their other names, all or nothing; durable with the next Resume."""
+
+    names: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRanges(Event):
+    """RequestFileRanges: these parts of the file come first; on demand, nothing else comes."""
+
+    file_index: int
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateDownloadPosition(Event):
+    """What is missing of the file from this byte on comes first, then the rest."""
+
+    file_index: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationAccepted(Event):
+    """SetValidationState(TRUE)."""
+
+    file_index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,9 +371,16 @@ class TemporariesRemoved(Event):
     leftovers: tuple[Leftover, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretsResealed(Event):
+    """The same secrets under the newest key of the service."""
+
+    secrets: tuple[Secret, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class NoticeDelivered(Event):
-    """The subscriber took the pending notice with this number."""
+    """Whoever was told took the notice with this number."""
 
     notice_seq: int
 
@@ -284,6 +414,13 @@ class RemoveTemporaries(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Notify(Effect):
-    """A terminal notice is pending: deliver it."""
+    """Deliver this notice, which is the next one of the job."""
 
     notice_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetCommands(Effect):
+    """These may not be run any more: the job has others, another owner, or is final."""
+
+    commands: tuple[CommandLine, ...]

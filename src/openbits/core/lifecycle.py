@@ -7,8 +7,10 @@ Pure: no clock, no random, no I/O. The rules that hold:
 * a condition (timer, network, token) that means nothing in the present state is dropped;
 * a request that the state forbids raises BitsError; what cannot happen at all raises InvariantBrokenError;
 * effects that follow from the state alone are added in `step`, not by the handlers: StopTransfer (always the first)
-  when a job stops being active, Notify on entry into ERROR and TRANSFERRED, RemoveTemporaries at the end; the last two
-  come again after a restart of the service, which may have cut them off (and with it the removal of leftovers);
+  when a job stops being active, Notify when another notice is the next or the terminal one, RemoveTemporaries at the
+  end; the last two come again after a restart of the service, which may have cut them off (and with it the removal of
+  leftovers);
+  ForgetCommands when the job gives up a program that may be run for it (`service.commands` makes up for a lost one);
 * a job that is being completed is in SUSPENDED, ERROR or TRANSFERRED: Complete stops the transfer first. Until
   PublishingEnded it refuses every request; another Complete joins the first.
 
@@ -17,13 +19,15 @@ Handlers are in `requests` (what clients ask for) and `news` (everything else), 
 
 from dataclasses import replace
 
-from openbits.core import codes, events, news, requests, scheduler, transitions
-from openbits.core.enums import JobState, JobType
+from openbits.core import codes, events, news, notices, requests, transitions
+from openbits.core.enums import Integrity, JobType
 from openbits.core.events import Effect, Event
 from openbits.core.model import Identity, Job, JobId, Now
+from openbits.core.moves import NOTICE_OF, Result
 from openbits.core.moves import InvariantBrokenError as InvariantBrokenError  # noqa: PLC0414  # passed on
-from openbits.core.moves import Result
 from openbits.core.properties import Properties
+from openbits.core.timers import next_timer as next_timer  # noqa: PLC0414  # passed on
+from openbits.core.timers import timer_event as timer_event  # noqa: PLC0414  # passed on
 
 HANDLERS = {**requests.HANDLERS, **news.HANDLERS}
 
@@ -36,6 +40,7 @@ def new_job(
     display_name: str,
     type: JobType = JobType.DOWNLOAD,  # noqa: A002  # the name of the field
     umask: int = 0o022,
+    owner_integrity: Integrity = Integrity.MEDIUM,
 ) -> Job:
     """CreateJob (T1): SUSPENDED, without files, all properties at their defaults."""
     return Job(
@@ -43,6 +48,7 @@ def new_job(
         type=type,
         properties=Properties(display_name=display_name),
         owner=owner,
+        owner_integrity=owner_integrity,
         umask=umask,
         created_at=now.wall,
         modified_at=now.wall,
@@ -68,9 +74,31 @@ def step(job: Job, event: Event, now: Now) -> Result:
     is_moved = after.state is not job.state
     if is_moved and (job.state, kind, after.state) not in transitions.LEGAL:
         raise InvariantBrokenError(f"no transition {job.state.name} to {after.state.name} by {kind.__name__}")
-    if is_moved or kind in requests.HANDLERS or after.files is not job.files:
+    if is_activity(job, event, after):
         after = replace(after, modified_at=now.wall)
     return after, [*_before(job, after), *effects, *_afterwards(job, after, is_restart=kind is events.ServiceRestarted)]
+
+
+def _is_change(job: Job, event: Event, after: Job) -> bool:
+    """What ModificationTime counts (jobs.md §2.3)."""
+    return after.state is not job.state or type(event) in requests.HANDLERS or after.files is not job.files
+
+
+def is_activity(job: Job, event: Event, after: Job) -> bool:
+    """Whether this step sets the modification time, and with it the inactivity timer, back (jobs.md §2.3, §3.4).
+
+    A restart of the service is nobody's activity: the queue of a machine that is often restarted is cleaned up, too.
+    """
+    return not isinstance(event, events.ServiceRestarted) and _is_change(job, event, after)
+
+
+def is_modification(job: Job, event: Event, after: Job) -> bool:
+    """JobModification tells of it (jobs.md §12.1): every change but those to the states that have notices of their own.
+
+    Bytes on their way to the disk are no step, and are modifications too.
+    """
+    has_own_notice = after.state is not job.state and after.state in NOTICE_OF
+    return not has_own_notice and _is_change(job, event, after)
 
 
 def _before(job: Job, after: Job) -> list[Effect]:
@@ -80,10 +108,15 @@ def _before(job: Job, after: Job) -> list[Effect]:
 def _afterwards(job: Job, after: Job, *, is_restart: bool) -> list[Effect]:
     effects: list[Effect] = []
     is_over = after.state.is_final and not is_forgotten(after)
-    if after.notice_seq != job.notice_seq or (is_restart and after.pending_notice is not None):
-        effects.append(events.Notify(after.notice_seq))
+    due = notices.due(after)
+    is_another = (due, notices.terminal(after)) != (notices.due(job), notices.terminal(job))
+    if due is not None and (is_restart or is_another):
+        effects.append(events.Notify(due.notice_seq))
     if (after.state is not job.state and is_over) or (is_restart and (is_over or after.leftovers)):
         effects.append(events.RemoveTemporaries())
+    given_up = tuple(one for one in job.commands if not any(map(one.runs_like, after.commands)))
+    if given_up:
+        effects.append(events.ForgetCommands(given_up))
     return effects
 
 
@@ -122,25 +155,6 @@ def wakes(job: Job) -> bool:
 
     It need not if the restart (T25) changes nothing and asks for nothing.
     """
-    stored = replace(job, retry_at=None, stalled_since=None)
+    stored = replace(job, retry_at=None, stalled_since=None, transferring_since=None)
     after, effects = step(stored, events.ServiceRestarted(), Now(wall=0.0, boot=1.0))
     return bool(effects) or after != stored
-
-
-def next_timer(job: Job) -> float | None:
-    """Boot-clock time at which `timer_event` has something to say; None if no timer runs."""
-    if job.state is not JobState.TRANSIENT_ERROR:
-        return None
-    due = [at for at in (job.retry_at, scheduler.gives_up_at(job)) if at is not None]
-    return min(due, default=None)
-
-
-def timer_event(job: Job, now: Now) -> Event | None:
-    """The event of the timer that has run out: giving up (T14) goes before trying again (T13)."""
-    due_at = next_timer(job)
-    if due_at is None or due_at > now.boot:
-        return None
-    gives_up_at = scheduler.gives_up_at(job)
-    if gives_up_at is not None and gives_up_at <= now.boot:
-        return events.NoProgressExpired()
-    return events.RetryDue()

@@ -7,7 +7,7 @@ instant, other times are spans.
 import uuid
 from dataclasses import dataclass
 
-from openbits.core.enums import ErrorContext, JobState, JobType, Notice, TokenFlags
+from openbits.core.enums import CertStore, ErrorContext, Integrity, JobState, JobType, Notice, TokenFlags
 from openbits.core.properties import Properties
 
 JobId = uuid.UUID
@@ -67,6 +67,14 @@ class Validators:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A part of a remote file; `length_bytes` None: up to its end (BG_LENGTH_TO_EOF)."""
+
+    offset: int
+    length_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """One remote/local pair of a job and its progress. `transferred_bytes` counts bytes that are on the disk."""
 
@@ -82,6 +90,103 @@ class File:
     is_published: bool = False
     restarts: int = 0
     note: str = ""
+    new_remote_name: str = ""
+    """What SetRemoteName or ReplaceRemotePrefix gave; not stored: the next Resume makes it the remote name."""
+    ranges: tuple[Range, ...] = ()
+    """The parts that the local file is made of, in this order, without gaps; empty: the whole remote file."""
+    wanted: tuple[Range, ...] = ()
+    """Random access: what is to be fetched before the rest, in this order."""
+    filled: tuple[Range, ...] = ()
+    """Random access: what is there beside the first `transferred_bytes`, merged and sorted."""
+    is_valid: bool = False
+    """SetValidationState(TRUE)."""
+    response_headers: str = ""
+    """Header block of the last response for this file."""
+    is_upload: bool = False
+    """The local file is what is read; the temporary file and the one it becomes are in `remote_directory`."""
+    remote_directory: Directory | None = None
+    """file:// names: where the remote file is, fixed when somebody first could find it (P1)."""
+    source_mode: int | None = None
+    """file:// names: permission bits of the file that is read; the one that is made has no more (jobs.md §8.5)."""
+    has_source_acl: bool = False
+    """The file that is made has the access list of its source already (BG_COPY_FILE_DACL)."""
+
+    @property
+    def made_in(self) -> Directory:
+        """Where the temporary file and then the final one is made; of an upload it must be known."""
+        if not self.is_upload:
+            return self.directory
+        if self.remote_directory is None:
+            raise ValueError(f"nobody knows yet where {self.remote_name} is")
+        return self.remote_directory
+
+    @property
+    def present_remote_name(self) -> str:
+        """What requests ask for and clients see."""
+        return self.new_remote_name or self.remote_name
+
+    @property
+    def arrived_bytes(self) -> int:
+        """Bytes on the disk, wherever in the file they are (BytesTransferred)."""
+        return self.transferred_bytes + sum(item.length_bytes or 0 for item in self.filled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyFile:
+    """The local file for the answer of a server (jobs.md §11.2); `size_bytes` None: it does not come yet."""
+
+    local_name: str
+    directory: Directory
+    name: str
+    temporary: Temporary | None = None
+    size_bytes: int | None = None
+    transferred_bytes: int = 0
+    is_published: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Something entrusted to a job, encrypted (identity.md §14); `slot` says what it is, each once in a job."""
+
+    slot: str
+    key_id: str
+    sealed: str
+    """Base64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Which client certificate to use: by SHA-1 (hexadecimal) or, if that is empty, by a part of its subject."""
+
+    location: CertStore
+    store: str
+    sha1: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """The program that is run for a notice, and as whom (jobs.md §12.5).
+
+    Without a program the parameters are the class id of one that a manifest of the machine names (OPEN-51).
+    """
+
+    program: str
+    parameters: str
+    setter: Identity
+
+    def runs_like(self, other: "CommandLine") -> bool:
+        """True if both are the same program with the same parameters, of the same user."""
+        mine, theirs = (self.program, self.parameters, self.setter.uid), (other.program, other.parameters)
+        return mine == (*theirs, other.setter.uid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileNotice:
+    """FileTransferred of one file, which nobody took yet; all notices of a job are numbered together."""
+
+    file_index: int
+    notice_seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +221,7 @@ class Job:
     state: JobState = JobState.SUSPENDED
     properties: Properties = Properties()
     owner: Identity
+    owner_integrity: Integrity = Integrity.MEDIUM
     umask: int = 0o022
     files: tuple[File, ...] = ()
     error: JobError | None = None
@@ -143,11 +249,44 @@ class Job:
     leftovers: tuple[Leftover, ...] = ()
     pending_notice: Notice | None = None
     notice_seq: int = 0
+    """Number of the last notice that was raised; the pending one has it."""
+    untold_files: tuple[FileNotice, ...] = ()
+    """What comes before the pending notice, in order (jobs.md N1); empty unless the job's flags ask for it."""
+    command_line: CommandLine | None = None
+    activation: CommandLine | None = None
+    """The class of NOTIFICATION_CLSID, as that of whoever set it."""
+    reply: ReplyFile | None = None
+    """UPLOAD_REPLY: where the answer of the server goes; None: as `reply.file_of` says."""
+    secrets: tuple[Secret, ...] = ()
+    certificate: Certificate | None = None
+    has_write_only_headers: bool = False
+    needs_certificate_callback: bool = False
+    """A certificate callback was set: without one the job must not connect (jobs.md §9.8 V6)."""
+    transfer_seconds: float = 0.0
+    """Time in CONNECTING and TRANSFERRING before `transferring_since`; Resume sets it to 0 (jobs.md §3.4)."""
+    transferring_since: float | None = None
+    """Boot clock; None while the job is not active."""
+
+    @property
+    def commands(self) -> tuple[CommandLine, ...]:
+        """What may be run for the job: nothing any more when it is final."""
+        given = (self.command_line, self.activation)
+        return () if self.state.is_final else tuple(command for command in given if command is not None)
 
     @property
     def current_file(self) -> int | None:
         """Index of the first file that is not transferred; files move strictly in order (jobs.md S7)."""
         return next((index for index, file in enumerate(self.files) if not file.is_transferred), None)
+
+    @property
+    def next_file(self) -> int | None:
+        """Index of the file that an attempt moves: the current one; on demand the first of which something is wanted.
+
+        None if nothing is to be moved, which on demand does not mean that the job is transferred (jobs.md §8.9).
+        """
+        if not self.properties.on_demand_mode:
+            return self.current_file
+        return next((index for index, file in enumerate(self.files) if file.wanted and not file.is_transferred), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +305,7 @@ def totals(job: Job) -> Totals:
     known = [size for size in sizes if size is not None]
     return Totals(
         bytes_total=sum(known) if len(known) == len(sizes) else None,
-        bytes_transferred=sum(file.transferred_bytes for file in job.files),
+        bytes_transferred=sum(file.arrived_bytes for file in job.files),
         files_total=len(job.files),
         files_transferred=sum(file.is_transferred for file in job.files),
     )

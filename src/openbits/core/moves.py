@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from openbits.core import codes, events, scheduler, transitions
+from openbits.core import codes, events, notices, ranges, scheduler, transitions
 from openbits.core.codes import CodeClass
 from openbits.core.enums import ErrorContext, JobState, Notice
 from openbits.core.events import Effect
-from openbits.core.model import File, Job, JobError, Leftover, Now, Temporary, Validators
+from openbits.core.model import File, Job, JobError, Leftover, Now, Range, Temporary, Validators
+from openbits.core.timers import transferred_for
 from openbits.core.wording import label, name_of, public_url
 
 Result = tuple[Job, list[Effect]]
@@ -28,22 +29,24 @@ class InvariantBrokenError(AssertionError):
 
 
 def enter(job: Job, state: JobState, now: Now) -> Job:
-    """Change the state and every field that depends on it."""
+    """Change the state and every field that depends on it; clocks put down what they have counted: the store has it."""
     is_clock_alive = state in transitions.RUNNABLE
-    stalled_since = running_clock(job, now) if job.stalled_since is None else job.stalled_since
+    stalled_since = running_clock(job, now) if job.stalled_since is None else now.boot
     transferred_at = None if state in {JobState.QUEUED, JobState.SUSPENDED} else job.transferred_at
     return replace(
-        job,
+        with_transfer_time(job, now, is_running=state.is_active),
         state=state,
         state_since=now.wall,
         error=None if state is JobState.TRANSFERRING else job.error,
         retry_at=None,
         retry_by_event=False,
-        stalled_seconds=job.stalled_seconds if is_clock_alive else 0.0,
+        stalled_seconds=stalled_for(job, now) if is_clock_alive else 0.0,
         stalled_since=stalled_since if is_clock_alive else None,
         transferred_at=now.wall if state is JobState.TRANSFERRED else transferred_at,
         pending_notice=NOTICE_OF.get(state),
         notice_seq=job.notice_seq + (state in NOTICE_OF),
+        untold_files=() if state.is_final else job.untold_files,
+        secrets=() if state.is_final else job.secrets,
     )
 
 
@@ -55,6 +58,15 @@ def running_clock(job: Job, now: Now) -> float | None:
 def stalled_for(job: Job, now: Now) -> float:
     """Seconds that the no-progress clock has run, before and since `stalled_since`."""
     return job.stalled_seconds + (now.boot - job.stalled_since if job.stalled_since is not None else 0.0)
+
+
+def with_transfer_time(job: Job, now: Now, *, is_running: bool) -> Job:
+    """What the clock of the maximum download time has counted is put down, so that the store has it; it goes on or not.
+
+    A service that is killed loses what was counted since.
+    """
+    since = now.boot if is_running else None
+    return replace(job, transfer_seconds=transferred_for(job, now), transferring_since=since)
 
 
 def with_progress(job: Job) -> Job:
@@ -69,8 +81,25 @@ def with_file(job: Job, index: int, **changes: Any) -> Job:
 
 def with_empty_file(job: Job, index: int, **changes: Any) -> Job:
     """The file begins again at byte 0, whatever version of it the server has then."""
-    empty = {"is_transferred": False, "is_published": False, "transferred_bytes": 0, "validators": Validators()}
-    return with_file(job, index, **empty, **changes)
+    empty: dict[str, Any] = {
+        "is_transferred": False,
+        "is_published": False,
+        "is_valid": False,
+        "transferred_bytes": 0,
+        "filled": (),
+        "validators": Validators(),
+        "has_source_acl": False,
+    }
+    return with_file(notices.without(job, index), index, **empty, **changes)
+
+
+def with_arrived(job: Job, index: int, parts: tuple[Range, ...]) -> Job:
+    """These parts of the file are here, too, and not wanted any more."""
+    file = job.files[index]
+    here = ranges.joined((*ranges.present(file), *parts))
+    transferred_bytes, filled = ranges.progress(here)
+    wanted = ranges.missing(file.wanted, here)
+    return with_file(job, index, transferred_bytes=transferred_bytes, filled=filled, wanted=wanted)
 
 
 def without_temporary(job: Job, index: int) -> Job:
@@ -78,23 +107,27 @@ def without_temporary(job: Job, index: int) -> Job:
     file = job.files[index]
     if file.temporary is None:
         return with_empty_file(job, index)
-    leftover = Leftover(directory=file.directory, temporary=file.temporary)
+    leftover = Leftover(directory=file.made_in, temporary=file.temporary)
     return replace(with_empty_file(job, index, temporary=None), leftovers=(*job.leftovers, leftover))
 
 
 def with_copy(job: Job, index: int, copy: Temporary) -> Job:
-    """The file goes on in its copy, a leftover until now; progress and validators stay, the original is a leftover."""
+    """The file goes on in its copy, a leftover until now; progress and validators stay, the original is a leftover.
+
+    Only the beginning of the file was copied: what was filled beyond it is to be fetched again.
+    """
     file = job.files[index]
     others = tuple(item for item in job.leftovers if item.temporary != copy)
     if file.temporary is None or len(others) == len(job.leftovers):
         raise InvariantBrokenError(f"{copy.name} is no copy of file {index} of {name_of(job)}")
-    original = Leftover(directory=file.directory, temporary=file.temporary)
-    return replace(with_file(job, index, temporary=copy), leftovers=(*others, original))
+    original = Leftover(directory=file.made_in, temporary=file.temporary)
+    after = with_file(job, index, temporary=copy, filled=(), has_source_acl=False)
+    return replace(after, leftovers=(*others, original))
 
 
 def current_file(job: Job, index: int) -> File:
     """The file that an attempt reports about, which must be the one that is being moved (S7)."""
-    if index != job.current_file:
+    if index != job.next_file:
         raise InvariantBrokenError(f"file {index} is not the current one of {name_of(job)}")
     return job.files[index]
 
@@ -108,6 +141,14 @@ def start(job: Job, index: int) -> Result:
 def flowing(job: Job, now: Now) -> Job:
     """The attempt has a connection: TRANSFERRING (T5). A later file of the job connects in that state."""
     return enter(job, JobState.TRANSFERRING, now) if job.state is JobState.CONNECTING else job
+
+
+def go_on(job: Job, now: Now) -> Result:
+    """What a job does next that has a slot and nothing under way: the next file, T10, or T11 on demand."""
+    if job.current_file is None:
+        return all_transferred(flowing(job, now), now)
+    index = job.next_file
+    return (enter(job, JobState.SUSPENDED, now), []) if index is None else start(job, index)
 
 
 def all_transferred(job: Job, now: Now) -> Result:
@@ -142,7 +183,7 @@ def fail_by_class(job: Job, error: JobError, code_class: CodeClass, spread: floa
     )
     if is_hopeless or code_class is CodeClass.FATAL:
         return fail(job, error, now, is_counted=not is_by_event)
-    waiting = replace(enter(job, JobState.TRANSIENT_ERROR, now), error=error, stalled_seconds=stalled_for(job, now))
+    waiting = replace(enter(job, JobState.TRANSIENT_ERROR, now), error=error)
     if is_by_event:
         return replace(waiting, retry_by_event=True, stalled_since=None)
     attempt = job.attempt + 1
@@ -163,7 +204,7 @@ def own_error(job: Job, code: int, now: Now, *, file_index: int | None = None, d
         context=codes.lookup(code).context or ErrorContext.UNKNOWN,
         detail=detail,
         identity=label(job.owner),
-        subject="" if file_index is None else public_url(job.files[file_index].remote_name),
+        subject="" if file_index is None else public_url(job.files[file_index].present_remote_name),
         file_index=file_index,
         at=now.wall,
     )

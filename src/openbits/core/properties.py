@@ -2,27 +2,38 @@
 
 `Properties` is the value a job carries; the metadata of its fields is the registry `PROPERTIES` that store, wire, API,
 CLI and tests read (jobs.md §7.2, §13). A new property is a new field here and a new member of
-`api.wire.PropertyValues`.
-
-On the wire an enumeration is the lower-case name of its member and flags are a number. `changed` checks what a client
-sent: wrong types and unknown names are E_INVALIDARG, undefined values of an enumeration or of flags E_NOTIMPL (jobs.md
-§2.3). Texts are counted in Unicode code points (OPEN-01); control characters and unpaired surrogates are refused, since
-texts end up in terminals, logs and UTF-8. Whether the job may change at all is decided by `lifecycle` and `access`.
+`api.wire.PropertyValues`; `property_rules` applies what the rows say.
 """
 
-import enum
-import unicodedata
+import types
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Never
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
 from openbits.core import codes
-from openbits.core.enums import JobState, NotifyFlags, Priority, ProxyUsage, Verb
-from openbits.core.errors import BitsError
+from openbits.core.enums import (
+    CostFlags,
+    FileAclFlags,
+    JobState,
+    JobType,
+    NotifyFlags,
+    PeerCachingFlags,
+    Priority,
+    ProxyUsage,
+    SecurityFlags,
+    Verb,
+)
 
-_U32_MAX = 0xFFFFFFFF
-_UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Unicode categories that no text may have: controls, surrogates, separators of lines and paragraphs."""
+_EVERY_TYPE = frozenset(JobType)
+_DOWNLOAD = frozenset({JobType.DOWNLOAD})
+_NON_FINAL = frozenset(state for state in JobState if not state.is_final)
+_BEFORE_TRANSFERRED = _NON_FINAL - {JobState.TRANSFERRED}
+_STOPPED = frozenset({JobState.SUSPENDED, JobState.ERROR})
+_DOWNLOADS_ONLY: Final[Mapping[str, Any]] = {
+    "job_types": _DOWNLOAD,
+    "wrong_type": codes.BG_E_PROPERTY_SUPPORTED_FOR_DOWNLOAD_JOBS_ONLY,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +60,7 @@ class Properties:
             "doc": "longest wait between two attempts after a transient error; smaller values than 5 become 5",
             "com_name": "MinimumRetryDelay",
             "unit": "seconds",
-            "raised_to": 5,
+            "lowest": 5,
         },
     )
     no_progress_timeout_seconds: int = field(
@@ -85,6 +96,128 @@ class Properties:
             "too_long": codes.BG_E_PROXY_BYPASS_LIST_TOO_LARGE,
         },
     )
+    maximum_download_seconds: int | None = field(
+        default=None,
+        metadata={
+            "doc": "how long the job may be connecting and transferring altogether; without a value: as policy says",
+            "com_name": "MaximumDownloadTime",
+            "cli": "maximum-download-time",
+            "unit": "seconds",
+        },
+    )
+    file_acl_flags: FileAclFlags = field(
+        default=FileAclFlags(0),
+        metadata={
+            "doc": "what of owner, group and access lists is copied with a file; not over HTTP",
+            "com_name": "FileACLFlags",
+            "undefined": codes.E_INVALIDARG,
+            "settable_in": _BEFORE_TRANSFERRED,
+        },
+    )
+    peer_caching_flags: PeerCachingFlags = field(
+        default=PeerCachingFlags(0),
+        metadata={"doc": "preferences for peer caching, which is not built", "com_name": "PeerCachingFlags"},
+    )
+    security_flags: SecurityFlags = field(
+        default=SecurityFlags(0),
+        metadata={
+            "doc": "checks of certificates, and what to do with redirects, which are followed silently by default",
+            "com_name": "SecurityFlags",
+            "exclusive": SecurityFlags.REDIRECT_ALLOW_REPORT | SecurityFlags.REDIRECT_DISALLOW,
+        },
+    )
+    http_method: str = field(
+        default="",
+        metadata={
+            "doc": "another method than the usual one of the job's type; forces foreground priority",
+            "com_name": "HttpMethod",
+            "longest": 32,
+            "too_long": codes.E_INVALIDARG,
+            "is_http_token": True,
+            "until_resumed": True,
+        },
+    )
+    cost_flags: CostFlags | None = field(
+        default=None,
+        metadata={
+            "doc": "cost states in which the job may transfer; without a value: as policy says",
+            "com_property": "ID_COST_FLAGS",
+            "com_member": "Dword",
+        },
+    )
+    notification_clsid: str = field(
+        default="",
+        metadata={
+            "doc": "class id of the program that is started for notices without a callback",
+            "com_property": "NOTIFICATION_CLSID",
+            "com_member": "ClsID",
+            "longest": 38,
+            "too_long": codes.E_INVALIDARG,
+            "is_guid": True,
+        },
+    )
+    dynamic_content: bool = field(
+        default=False,
+        metadata={
+            "doc": "the server makes the content as it sends it: no size, no ranges, no resuming",
+            "com_property": "DYNAMIC_CONTENT",
+            "com_member": "Enable",
+            "until_resumed": True,
+            **_DOWNLOADS_ONLY,
+        },
+    )
+    high_performance: bool = field(
+        default=False,
+        metadata={
+            "doc": "write into the final file at once and do not remember progress",
+            "com_property": "HIGH_PERFORMANCE",
+            "com_member": "Enable",
+            "until_files": True,
+            **_DOWNLOADS_ONLY,
+        },
+    )
+    max_download_size_bytes: int | None = field(
+        default=None,
+        metadata={
+            "doc": "most bytes that the job may transfer; without a value: no limit",
+            "com_property": "MAX_DOWNLOAD_SIZE",
+            "com_member": "Uint64",
+            "unit": "bytes",
+            "bits": 64,
+            "lowest": 1,
+            "too_low": codes.BG_E_MAX_DOWNLOAD_SIZE_INVALID_VALUE,
+            "until_resumed": True,
+            **_DOWNLOADS_ONLY,
+        },
+    )
+    use_stored_proxy_credentials: bool = field(
+        default=False,
+        metadata={
+            "doc": "answer a proxy with the credentials stored for the network identity",
+            "com_property": "USE_STORED_CREDENTIALS",
+            "com_member": "Target",
+        },
+    )
+    minimum_notification_interval_ms: int = field(
+        default=500,
+        metadata={
+            "doc": "shortest time between two modification notices",
+            "com_property": "MINIMUM_NOTIFICATION_INTERVAL_MS",
+            "com_member": "Dword",
+            "unit": "ms",
+        },
+    )
+    on_demand_mode: bool = field(
+        default=False,
+        metadata={
+            "doc": "fetch only ranges that are asked for",
+            "com_property": "ON_DEMAND_MODE",
+            "com_member": "Enable",
+            "settable_in": _STOPPED,
+            "wrong_state": codes.BG_E_READ_ONLY_WHEN_JOB_ACTIVE,
+            **_DOWNLOADS_ONLY,
+        },
+    )
     auto_complete: bool = field(
         default=False, metadata={"doc": "publish the files as soon as all are transferred, without a call of Complete"}
     )
@@ -94,154 +227,76 @@ class Properties:
 class Property:
     """One row of the registry: a field of `Properties` and the metadata of that field.
 
-    `longest` counts characters (0: not a text), `too_long` is the code for more of them; integers are 32-bit without
-    sign and silently raised to `raised_to`. A setter is allowed in `settable_in`, to callers who may do `verb`.
+    Texts: `longest` counts characters, `too_long` is the code for more of them; `is_guid` and `is_http_token` say what
+    they have to be if they are not empty. Integers have `bits` without sign, below `lowest` they are refused with
+    `too_low` or, if there is none, silently raised. `undefined` is the code for undefined members and flags; of the
+    flags `exclusive` only one may be set. `is_optional`: None is a value too.
+
+    `com_name` is the pair Get…/Set… of an interface, `com_property` the id of IBackgroundCopyJob5 and `com_member` the
+    member of the union that carries its value. `cli`: another name on command lines than that of the field.
+
+    Who may do `verb` may set it, in jobs of `job_types` (else `wrong_type`), in `settable_in` (else `wrong_state`),
+    not after the first Resume (`until_resumed`) or after the first file (`until_files`).
     """
 
     name: str
     type: type
     default: object
     doc: str
+    is_optional: bool
     com_name: str = ""
+    com_property: str = ""
+    com_member: str = ""
+    cli: str = ""
     unit: str = ""
     longest: int = 0
     too_long: int = codes.BG_E_STRING_TOO_LONG
     may_have_lines: bool = False
-    raised_to: int = 0
-    settable_in: frozenset[JobState] = frozenset(state for state in JobState if not state.is_final)
+    is_guid: bool = False
+    is_http_token: bool = False
+    bits: int = 32
+    lowest: int = 0
+    too_low: int | None = None
+    undefined: int = codes.E_NOTIMPL
+    exclusive: int = 0
+    job_types: frozenset[JobType] = _EVERY_TYPE
+    wrong_type: int = codes.E_NOTIMPL
+    settable_in: frozenset[JobState] = _NON_FINAL
+    wrong_state: int = codes.BG_E_INVALID_STATE
+    until_resumed: bool = False
+    until_files: bool = False
     verb: Verb = Verb.CHANGE
 
     @property
     def getter(self) -> str | None:
-        """Method of IBackgroundCopyJob that reads it; None for a property that only we have."""
+        """Method of a job interface that reads it; None for a property of IBackgroundCopyJob5 or that only we have."""
         return f"Get{self.com_name}" if self.com_name else None
 
     @property
     def setter(self) -> str | None:
-        """Method of IBackgroundCopyJob that sets it."""
+        """Method of a job interface that sets it."""
         return f"Set{self.com_name}" if self.com_name else None
 
     @property
     def cli_name(self) -> str:
         """Name on command lines: `no-progress-timeout`."""
-        return self.name.removesuffix(f"_{self.unit}").replace("_", "-")
+        return self.cli or self.name.removesuffix(f"_{self.unit}").replace("_", "-")
 
+
+def _row(name: str, hint: Any, default: object, metadata: Mapping[str, Any]) -> Property:
+    is_optional = isinstance(hint, types.UnionType)
+    kind = typing.get_args(hint)[0] if is_optional else hint
+    return Property(name=name, type=kind, default=default, is_optional=is_optional, **metadata)
+
+
+DEFAULT_COST_FLAGS: Final[Mapping[Priority, CostFlags]] = {
+    Priority.FOREGROUND: CostFlags(0x8000007F),
+    Priority.HIGH: CostFlags(0x80000067),
+    Priority.NORMAL: CostFlags(0x80000067),
+    Priority.LOW: CostFlags(0x80000067),
+}
+"""Where a job without cost flags may transfer: not while roaming; in the background not near the cap (OPEN-56)."""
 
 PROPERTIES: Final[Mapping[str, Property]] = {
-    item.name: Property(name=item.name, type=item.type, default=item.default, **item.metadata)
-    for item in fields(Properties)
-    if isinstance(item.type, type)
+    item.name: _row(item.name, item.type, item.default, item.metadata) for item in fields(Properties)
 }
-
-
-def changed(properties: Properties, values: Mapping[str, object]) -> Properties:
-    """The properties with these wire values put in, all or none.
-
-    Raises BitsError E_INVALIDARG, E_NOTIMPL or the code for a text that is too long; it names the property, the value
-    and the rule.
-    """
-    accepted: dict[str, Any] = {}
-    for name, value in values.items():
-        found = PROPERTIES.get(name)
-        if found is None:
-            known = ", ".join(PROPERTIES)
-            raise BitsError(codes.E_INVALIDARG, f"cannot set {_shown(name)}: unknown property; known are {known}")
-        accepted[name] = _accepted(found, value)
-    return _with_proxies(properties, accepted)
-
-
-def to_wire(properties: Properties) -> Any:
-    """All values as they cross the socket, in the shape of `api.wire.PropertyValues`, a type of a layer above."""
-    return {name: _plain(getattr(properties, name)) for name in PROPERTIES}
-
-
-def check_display_name_at_create(name: object) -> None:
-    """The rule of CreateJob, where a name that is too long is E_INVALIDARG, unlike in the setter (OPEN-17)."""
-    rule = PROPERTIES["display_name"]
-    if isinstance(name, str) and len(name) > rule.longest:
-        _refuse(rule, name, codes.E_INVALIDARG, f"it has {len(name)} characters; use at most {rule.longest}")
-    _accepted(rule, name)
-
-
-def _with_proxies(properties: Properties, accepted: dict[str, Any]) -> Properties:
-    """The new values, if the proxy settings fit together: lists with OVERRIDE, and only with it (jobs.md §7.2)."""
-    is_override = accepted.get("proxy_usage", properties.proxy_usage) is ProxyUsage.OVERRIDE
-    if not is_override:
-        accepted = {"proxy_list": "", "proxy_bypass_list": "", **accepted}
-    after = replace(properties, **accepted)
-    if is_override and not after.proxy_list:
-        step = "proxy_list names no proxy; give one, or another usage"
-        _refuse(PROPERTIES["proxy_usage"], "override", codes.E_INVALIDARG, step)
-    for name in ("proxy_list", "proxy_bypass_list"):
-        value = getattr(after, name)
-        if value and not is_override:
-            _refuse(PROPERTIES[name], value, codes.E_INVALIDARG, "proxy_usage is not override; set both together")
-        if "@" in value:
-            step = "user names and passwords do not belong into a proxy list; leave them out"
-            raise BitsError(codes.E_INVALIDARG, f"cannot set {name}: {step}")
-    return after
-
-
-def _accepted(rule: Property, value: object) -> object:
-    if issubclass(rule.type, enum.IntFlag):
-        return _flags(rule, rule.type, value)
-    if issubclass(rule.type, enum.Enum):
-        return _member(rule, rule.type, value)
-    if rule.type is bool:
-        return value if isinstance(value, bool) else _refuse(rule, value, codes.E_INVALIDARG, "use true or false")
-    if rule.type is int:
-        return max(rule.raised_to, _number(rule, value))
-    return _text(rule, value)
-
-
-def _text(rule: Property, value: object) -> str:
-    if not isinstance(value, str):
-        _refuse(rule, value, codes.E_INVALIDARG, "use a text")
-    if len(value) > rule.longest:
-        step = f"it has {len(value)} characters; use at most {rule.longest}"
-        _refuse(rule, value, rule.too_long, step)
-    allowed = "\t\n\r" if rule.may_have_lines else ""
-    bad = next((one for one in value if unicodedata.category(one) in _UNSAFE and one not in allowed), None)
-    if bad is not None:
-        _refuse(rule, value, codes.E_INVALIDARG, f"U+{ord(bad):04X} is a control character; leave it out")
-    return value
-
-
-def _member(rule: Property, kind: type[enum.Enum], value: object) -> enum.Enum:
-    members = {member.name.lower(): member for member in kind}
-    if not isinstance(value, str):
-        _refuse(rule, value, codes.E_INVALIDARG, f"use one of {', '.join(members)}")
-    if value not in members:
-        _refuse(rule, value, codes.E_NOTIMPL, f"it is undefined; use one of {', '.join(members)}")
-    return members[value]
-
-
-def _flags(rule: Property, kind: type[enum.IntFlag], value: object) -> enum.IntFlag:
-    bits = {name.lower(): int(flag) for name, flag in kind.__members__.items()}
-    number = _number(rule, value)
-    if number & ~sum(bits.values()):
-        known = ", ".join(f"{bit} {name}" for name, bit in bits.items())
-        _refuse(rule, value, codes.E_NOTIMPL, f"it has undefined bits; add up some of {known}")
-    return kind(number)
-
-
-def _number(rule: Property, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _U32_MAX:
-        _refuse(rule, value, codes.E_INVALIDARG, f"use a whole number from 0 to {_U32_MAX}")
-    return value
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, enum.IntFlag):
-        return int(value)
-    return value.name.lower() if isinstance(value, enum.Enum) else value
-
-
-def _refuse(rule: Property, value: object, code: int, reason_and_step: str) -> Never:
-    raise BitsError(code, f"cannot set {rule.name} to {_shown(value)}: {reason_and_step}")
-
-
-def _shown(value: object) -> str:
-    """A value in a message: printable and short."""
-    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -5,8 +5,8 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from openbits.core import codes, events, transitions
-from openbits.core.enums import JobState, JobType
+from openbits.core import codes, events, file_requests, notices, secrets, transitions
+from openbits.core.enums import JobState, JobType, SecurityFlags
 from openbits.core.errors import BitsError
 from openbits.core.events import Event
 from openbits.core.model import Job, Now
@@ -17,13 +17,13 @@ from openbits.core.moves import (
     Result,
     begin_completing,
     enter,
-    fail,
-    own_error,
     with_copy,
-    with_empty_file,
     with_progress,
     without_temporary,
 )
+from openbits.core.properties import Properties
+from openbits.core.property_rules import check_settable
+from openbits.core.reply import set_reply_file
 from openbits.core.wording import name_of
 
 VERBS: dict[type[Event], str] = {
@@ -31,19 +31,33 @@ VERBS: dict[type[Event], str] = {
     events.SetProperties: "change",
     events.SetHelperTokenFlags: "change the helper token flags of",
     events.HelperTokenSet: "change the helper token of",
+    events.SetSecret: "set credentials or headers of",
+    events.RemoveSecret: "remove credentials or headers of",
+    events.MakeHeadersWriteOnly: "make write-only the headers of",
+    events.SetCertificate: "change the client certificate of",
+    events.SetCertificateCallback: "change the certificate callback of",
+    events.SetCommandLine: "change the notify command of",
+    events.SetReplyFile: "set the reply file of",
     events.TakeOwnership: "take ownership of",
     events.Suspend: "suspend",
     events.Resume: "resume",
     events.Cancel: "cancel",
     events.Complete: "complete",
-    events.ValidationRefused: "refuse a file of",
+    **file_requests.VERBS,
 }
 """The requests: what a client may ask for, and how a refusal names it."""
 
-STRIPPED: Mapping[str, Any] = {"had_helper_token": False}
+STRIPPED: Mapping[str, Any] = {
+    "had_helper_token": False,
+    "secrets": (),
+    "certificate": None,
+    "has_write_only_headers": False,
+    "command_line": None,
+    "activation": None,
+}
 """What TakeOwnership takes from a job (jobs.md §7.2): fields of Job, and their values afterwards.
 
-Credentials, client certificate, custom headers and command line belong here; a test asks it of every new field.
+A test asks it of every new field.
 """
 
 
@@ -72,18 +86,33 @@ def _add_files(job: Job, event: events.AddFiles, now: Now) -> Result:
         raise BitsError(
             codes.BG_E_TOO_MANY_FILES, f"cannot add files to {name_of(job)}: an upload has exactly one file"
         )
-    after = replace(job, files=job.files + event.files)
+    for file in event.files:
+        if file.ranges:
+            file_requests.check_may_have_ranges(job, file.remote_name)
+    entrusted = job.secrets
+    for secret in event.secrets:
+        entrusted = secrets.with_secret(entrusted, secret)
+    after = replace(job, files=job.files + event.files, secrets=entrusted)
     return (enter(after, JobState.SUSPENDED, now) if job.state in NOTICE_OF else after), []
 
 
-REQUEST_SETTINGS = attrgetter("priority", "proxy_usage", "proxy_list", "proxy_bypass_list")
+REQUEST_SETTINGS = attrgetter("priority", "proxy_usage", "proxy_list", "proxy_bypass_list", "peer_caching_flags")
 """What a request was made of: if it changes while one is under way, the job has to make another (T9)."""
 
 
+def _needs_another_request(before: Properties, after: Properties) -> bool:
+    """Other security flags than the check of revocations, when it is switched on, are for later requests (T9)."""
+    switched_on = after.security_flags & ~before.security_flags
+    return SecurityFlags.ENABLE_CRL_CHECK in switched_on or REQUEST_SETTINGS(after) != REQUEST_SETTINGS(before)
+
+
 def _set_properties(job: Job, event: events.SetProperties, now: Now) -> Result:
+    check_settable(job, event.names, event.properties)
     before = job.properties
-    after = replace(job, properties=event.properties)
-    if job.state.is_active and REQUEST_SETTINGS(event.properties) != REQUEST_SETTINGS(before):
+    after = notices.as_flags_say(replace(job, properties=event.properties))
+    if "notification_clsid" in event.names:
+        after = replace(after, activation=event.activation)
+    if job.state.is_active and _needs_another_request(before, event.properties):
         return enter(after, JobState.QUEUED, now), []
     if job.state is JobState.TRANSFERRED and event.properties.auto_complete and not before.auto_complete:
         return begin_completing(after, now)
@@ -102,8 +131,43 @@ def _helper_token_set(job: Job, event: events.HelperTokenSet, now: Now) -> Resul
     return (enter(after, JobState.QUEUED, now) if is_restart else after), []
 
 
+def _set_secret(job: Job, event: events.SetSecret, _now: Now) -> Result:
+    return replace(job, secrets=secrets.with_secret(job.secrets, event.secret)), []
+
+
+def _remove_secret(job: Job, event: events.RemoveSecret, _now: Now) -> Result:
+    return replace(job, secrets=secrets.without(job.secrets, event.slot)), []
+
+
+def _make_headers_write_only(job: Job, _event: events.MakeHeadersWriteOnly, _now: Now) -> Result:
+    return replace(job, has_write_only_headers=True), []
+
+
+def _set_certificate(job: Job, event: events.SetCertificate, _now: Now) -> Result:
+    return replace(job, certificate=event.certificate), []
+
+
+CERTIFICATE_CALLBACK_IN = frozenset({JobState.SUSPENDED, *NOTICE_OF})
+"""Where the certificate callback may change: the paused states (jobs.md §3.1, §9.8 V5)."""
+
+
+def _set_certificate_callback(job: Job, event: events.SetCertificateCallback, _now: Now) -> Result:
+    if job.state not in CERTIFICATE_CALLBACK_IN:
+        raise BitsError(
+            codes.BG_E_READ_ONLY_WHEN_JOB_ACTIVE,
+            f"cannot change the certificate callback of {name_of(job)}: it is {job.state.name}; suspend it first",
+        )
+    return replace(job, needs_certificate_callback=event.is_set), []
+
+
+def _set_command_line(job: Job, event: events.SetCommandLine, _now: Now) -> Result:
+    return replace(job, command_line=event.command_line), []
+
+
 def _take_ownership(job: Job, event: events.TakeOwnership, now: Now) -> Result:
-    after = replace(job, owner=event.owner, umask=job.umask | OTHERS_MAY_WRITE, **STRIPPED)
+    after = replace(
+        job, owner=event.owner, owner_integrity=event.integrity, umask=job.umask | OTHERS_MAY_WRITE, **STRIPPED
+    )
     for index, copy in event.copies:
         after = with_copy(after, index, copy)
     for index, file in enumerate(after.files):
@@ -120,7 +184,8 @@ def _suspend(job: Job, _event: events.Suspend, now: Now) -> Result:
     return (enter(job, JobState.SUSPENDED, now) if job.state in transitions.RUNNABLE else job), []
 
 
-def _resume(job: Job, _event: events.Resume, now: Now) -> Result:
+def _resume(held: Job, _event: events.Resume, now: Now) -> Result:
+    job = file_requests.with_durable_names(held)
     if job.state is JobState.QUEUED or job.state.is_active:
         return job, []
     if job.state is JobState.TRANSFERRED and job.current_file is None:
@@ -128,7 +193,8 @@ def _resume(job: Job, _event: events.Resume, now: Now) -> Result:
     if not job.files:
         raise BitsError(codes.BG_E_EMPTY, f"cannot resume {name_of(job)}: it has no file; add one first")
     files = tuple(replace(file, restarts=0) for file in job.files)
-    return enter(replace(with_progress(job), files=files, was_resumed=True), JobState.QUEUED, now), []
+    fresh = replace(with_progress(job), files=files, was_resumed=True, transfer_seconds=0.0)
+    return enter(fresh, JobState.QUEUED, now), []
 
 
 def _cancel(job: Job, _event: events.Cancel, now: Now) -> Result:
@@ -144,26 +210,22 @@ def _complete(job: Job, event: events.Complete, now: Now) -> Result:
     return begin_completing(job, now)
 
 
-def _validation_refused(job: Job, event: events.ValidationRefused, now: Now) -> Result:
-    index = event.file_index
-    if not job.files[index].is_transferred:
-        raise BitsError(codes.E_PENDING, f"cannot refuse file {index} of {name_of(job)}: it is not transferred yet")
-    after = with_empty_file(job, index)
-    if not event.is_from_peer and job.state is not JobState.ERROR:
-        return fail(after, own_error(job, codes.BG_E_VALIDATION_FAILED, now, file_index=index), now), []
-    is_requeued = event.is_from_peer and (job.state.is_active or job.state is JobState.TRANSFERRED)
-    return (enter(after, JobState.QUEUED, now) if is_requeued else after), []
-
-
 HANDLERS: dict[type[Event], Handler] = {
     events.AddFiles: _add_files,
     events.SetProperties: _set_properties,
     events.SetHelperTokenFlags: _set_helper_token_flags,
     events.HelperTokenSet: _helper_token_set,
+    events.SetSecret: _set_secret,
+    events.RemoveSecret: _remove_secret,
+    events.MakeHeadersWriteOnly: _make_headers_write_only,
+    events.SetCertificate: _set_certificate,
+    events.SetCertificateCallback: _set_certificate_callback,
+    events.SetCommandLine: _set_command_line,
+    events.SetReplyFile: set_reply_file,
     events.TakeOwnership: _take_ownership,
     events.Suspend: _suspend,
     events.Resume: _resume,
     events.Cancel: _cancel,
     events.Complete: _complete,
-    events.ValidationRefused: _validation_refused,
+    **file_requests.HANDLERS,
 }

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from openbits.core import codes
-from openbits.core.enums import JobState, Priority
+from openbits.core.enums import JobState, JobType, Priority
 from openbits.core.model import Job, JobId, Now
 from openbits.core.sessions import LogonRequired
+from openbits.core.timers import gives_up_at
 from openbits.core.wording import host_of, instant
 
 RETRY_STEPS_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0)
@@ -84,13 +85,6 @@ def retry_delay(attempt: int, minimum_seconds: float, retry_after_seconds: float
     if retry_after_seconds is not None:
         delay = max(delay, retry_after_seconds)
     return min(max(delay, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS)
-
-
-def gives_up_at(job: Job) -> float | None:
-    """When the no-progress timeout of the job runs out (T14); None while its clock stands."""
-    if job.stalled_since is None:
-        return None
-    return job.stalled_since + max(0.0, job.properties.no_progress_timeout_seconds - job.stalled_seconds)
 
 
 def choose(jobs: Iterable[Candidate], now_boot: float, settings: Settings = DEFAULT_SETTINGS) -> Decisions:
@@ -258,7 +252,7 @@ def _waits_for_logon(job: Job, rule: LogonRequired) -> Waiting:
 
 
 def _connects(job: Job, _now: Now) -> Waiting:
-    host = host_of(job.files[job.current_file or 0].remote_name)
+    host = host_of(job.files[job.next_file or 0].present_remote_name)
     return Waiting(
         reason=f"connecting to {host}, attempt {job.attempt + 1}",
         since=job.state_since,
@@ -274,6 +268,13 @@ def _is_suspended(job: Job, _now: Now) -> Waiting:
             since=job.state_since,
             next="nothing, until it has a file and is resumed",
             hint="add a file, then resume it",
+        )
+    if job.properties.on_demand_mode and job.next_file is None:
+        return Waiting(
+            reason="on demand: nothing of its files is requested",
+            since=job.state_since,
+            next="nothing, until ranges are requested and it is resumed",
+            hint="request ranges, then resume it; or switch on_demand_mode off to get whole files",
         )
     return Waiting(reason="suspended", since=job.state_since, next="nothing, until it is resumed", hint="resume it")
 
@@ -309,8 +310,10 @@ def _has_failed(job: Job, _now: Now) -> Waiting:
 
 
 def _is_transferred(job: Job, _now: Now) -> Waiting:
+    is_download = job.type is JobType.DOWNLOAD
+    what = "the files are here and not yet visible" if is_download else "the file is at its destination"
     return Waiting(
-        reason="transferred, waiting for Complete: the files are here and not yet visible",
+        reason=f"transferred, waiting for Complete: {what}",
         since=job.state_since,
         next="nothing, until it is completed or cancelled",
         hint="complete it",

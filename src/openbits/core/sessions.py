@@ -93,11 +93,13 @@ class Rules:
         """Whether somebody is logged on; without any picture everybody counts as it."""
         return picture is None or self.is_assumed(uid) or uid in picture.logged_on
 
+    def counts_as_logged_on(self, uid: int, picture: Picture | None) -> bool:
+        """The same for programs that are run for somebody (C10): where lingering users' jobs go on, they count, too."""
+        is_lingering = self.logon_required is LogonRequired.LINGER and picture is not None and uid in picture.lingering
+        return is_lingering or self.is_logged_on(uid, picture)
+
     def logon_needed(self, uid: int, picture: Picture | None) -> LogonRequired | None:
         """The rule that keeps the jobs of this owner from running now; None if they may (S9)."""
-        is_kept_by_linger = (
-            self.logon_required is LogonRequired.LINGER and picture is not None and uid in picture.lingering
-        )
-        if self.logon_required is LogonRequired.NEVER or is_kept_by_linger or self.is_logged_on(uid, picture):
+        if self.logon_required is LogonRequired.NEVER or self.counts_as_logged_on(uid, picture):
             return None
         return self.logon_required

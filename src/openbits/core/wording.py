@@ -2,18 +2,20 @@
 
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from openbits.core.model import Identity, Job
+if TYPE_CHECKING:  # every command of the CLI names things; few need the model
+    from openbits.core.model import Identity, Job
 
 _END_OF_HOST = re.compile(r"[/?#]")
 
 
-def name_of(job: Job) -> str:
+def name_of(job: "Job") -> str:
     """`job 0b1f… "display name"`."""
     return f'job {job.job_id} "{job.properties.display_name}"'
 
 
-def label(identity: Identity) -> str:
+def label(identity: "Identity") -> str:
     """`alice (uid 1000)`, or `uid 1000` for an identity without an account."""
     return f"{identity.name} (uid {identity.uid})" if identity.name else f"uid {identity.uid}"
 
