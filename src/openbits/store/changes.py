@@ -79,7 +79,8 @@ class Head:
     state: JobState
     priority: Priority
     state_since: float
-    """Wall clock."""
+    """Wall clock, as the next."""
+    modified_at: float
     wakes: bool
     """A start has to look at the whole job (`lifecycle.wakes`)."""
 

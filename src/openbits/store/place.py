@@ -42,6 +42,12 @@ def make_private(path: Path) -> None:
         os.close(descriptor)
 
 
+def has_log(path: Path) -> bool:
+    """True if SQLite has left its log behind: the last end was a crash."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
 def note_damage(path: Path, reason: str) -> None:
     """Have the next start set the file aside; without space for the note, damage is found once more."""
     with contextlib.suppress(OSError):

@@ -49,10 +49,24 @@ STEPS: Sequence[Step] = (
         """UPDATE jobs SET state_since = coalesce(json_extract(document, '$.state_since'), 0)
             WHERE json_valid(document)""",
     ),
+    (
+        """CREATE TABLE secrets (
+            job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+            slot TEXT NOT NULL,
+            key_id TEXT NOT NULL,
+            sealed TEXT NOT NULL,
+            PRIMARY KEY (job, slot)
+        ) WITHOUT ROWID""",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN modified_at REAL NOT NULL DEFAULT 0",
+        """UPDATE jobs SET modified_at = coalesce(json_extract(document, '$.modified_at'), 0)
+            WHERE json_valid(document)""",
+    ),
 )
 """Step n (from 1) makes schema n out of schema n - 1."""
 
-TABLES = frozenset({"jobs", "files", "events"})
+TABLES = frozenset({"jobs", "files", "events", "secrets"})
 """What is there after the last step."""
 
 

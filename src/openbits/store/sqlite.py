@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from openbits.core.model import File, Job, JobId
+from openbits.core.model import File, Job, JobId, Secret
 from openbits.failpoints import failpoint
 from openbits.store import codec, place, schema
 from openbits.store.changes import (
@@ -66,6 +66,7 @@ class Store:
         self._damage = ""
         self._events_lock = threading.Lock()
         self._first_seq = self._last_seq = 0
+        self._has_erased = False
         try:
             self._open()
         except StoreDamagedError as damage:
@@ -102,7 +103,7 @@ class Store:
             for change in coalesce(changes):
                 match change:
                     case ForgetJob(job_id):
-                        self._writing.execute("DELETE FROM jobs WHERE job_id = ?", (str(job_id),))
+                        self._forget(job_id)
                     case SaveJob(before=before, after=after):
                         self._save(before, after)
                         failpoint("store.job-saved")
@@ -112,6 +113,8 @@ class Store:
                 first_seq = last_seq - KEPT_EVENTS + 1
                 self._writing.execute("DELETE FROM events WHERE seq < ?", (first_seq,))
         self._first_seq, self._last_seq = first_seq, last_seq
+        if self._has_erased:
+            self._empty_log()
 
     def job(self, job_id: JobId) -> Job:
         """The job with its files as the newest commit left it; one thread reads jobs.
@@ -120,6 +123,12 @@ class Store:
         """
         with self._read(self._jobs) as reading:
             return _read_job(reading, job_id)
+
+    def jobs_of_other_keys(self, key_id: str) -> list[JobId]:
+        """The jobs with secrets that are not under this key, oldest first."""
+        query = "SELECT DISTINCT jobs.job_id FROM secrets JOIN jobs ON secrets.job = jobs.id WHERE key_id <> ?"
+        with self._read(self._jobs) as reading:
+            return [JobId(job_id) for (job_id,) in reading.execute(f"{query} ORDER BY jobs.id", (key_id,))]
 
     def events_after(self, seq: int, owner_uid: int | None, limit: int) -> list[StoredEvent]:
         """The events after number `seq`, oldest first: of one owner's jobs or of all (None); -1 is no limit."""
@@ -145,6 +154,7 @@ class Store:
     def _open(self) -> None:
         with _told("open", self._path), contextlib.ExitStack() as opened:
             place.make_private(self._path)
+            self._has_erased = place.has_log(self._path)  # for all we know: a crash may have come before it was emptied
             if noted := place.noted_damage(self._path):
                 raise StoreDamagedError(noted)
             self._writing = _connect(self._path, opened)
@@ -168,8 +178,8 @@ class Store:
     def _save(self, before: Job | None, after: Job) -> None:
         if before is None:
             job = self._writing.execute(
-                "INSERT INTO jobs (job_id, owner_uid, state, priority, state_since, wakes, document) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (job_id, owner_uid, state, priority, state_since, modified_at, wakes, document) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 codec.job_to_row(after),
             ).lastrowid
         else:
@@ -179,11 +189,12 @@ class Store:
             (job,) = found
             if not codec.is_same_row(before, after):
                 self._writing.execute(
-                    "UPDATE jobs SET (job_id, owner_uid, state, priority, state_since, wakes, document) "
-                    "= (?, ?, ?, ?, ?, ?, ?) WHERE id = ?",
+                    "UPDATE jobs SET (job_id, owner_uid, state, priority, state_since, modified_at, wakes, document) "
+                    "= (?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?",
                     (*codec.job_to_row(after), job),
                 )
         self._save_files(job, before.files if before else (), after.files)
+        self._save_secrets(job, before.secrets if before else (), after.secrets)
 
     def _save_files(self, job: int | None, before: Sequence[File], after: Sequence[File]) -> None:
         """Write the files that are other objects than before: values are frozen, so the same object is unchanged."""
@@ -195,6 +206,35 @@ class Store:
         )
         if len(after) < len(before):
             self._writing.execute("DELETE FROM files WHERE job = ? AND file_index >= ?", (job, len(after)))
+
+    def _save_secrets(self, job: int | None, before: Sequence[Secret], after: Sequence[Secret]) -> None:
+        if after is before:
+            return
+        gone = set(before) - set(after)
+        if gone:
+            self._has_erased = True
+            self._writing.executemany(
+                "DELETE FROM secrets WHERE job = ? AND slot = ?", [(job, secret.slot) for secret in gone]
+            )
+        self._writing.executemany(
+            "INSERT INTO secrets VALUES (?, ?, ?, ?)",
+            [(job, secret.slot, secret.key_id, secret.sealed) for secret in after if secret not in before],
+        )
+
+    def _forget(self, job_id: JobId) -> None:
+        of_job = "WHERE job = (SELECT id FROM jobs WHERE job_id = ?)"
+        if self._writing.execute(f"DELETE FROM secrets {of_job}", (str(job_id),)).rowcount:  # noqa: S608  # our text
+            self._has_erased = True
+        self._writing.execute("DELETE FROM jobs WHERE job_id = ?", (str(job_id),))
+
+    def _empty_log(self) -> None:
+        """Erased secrets are gone from the pages (`secure_delete`); the log, which has old pages, begins anew.
+
+        Where a reader or the disk is in the way it is done after the next commit: this one is on the disk already.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            is_busy, _, _ = self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._has_erased = bool(is_busy)
 
     def _append(self, event: StoredEvent, last_seq: int) -> int:
         if event.seq != last_seq + 1:
@@ -251,7 +291,9 @@ def open_store(directory: Path) -> Store:
 
 
 def _read_heads(reading: sqlite3.Connection) -> list[Head]:
-    rows = reading.execute("SELECT job_id, owner_uid, state, priority, state_since, wakes FROM jobs ORDER BY id")
+    rows = reading.execute(
+        "SELECT job_id, owner_uid, state, priority, state_since, modified_at, wakes FROM jobs ORDER BY id"
+    )
     heads = [codec.head_from_row(row) for row in rows]
     (orphan,) = reading.execute("SELECT min(job) FROM files WHERE job NOT IN (SELECT id FROM jobs)").fetchone()
     if orphan is not None:
@@ -273,7 +315,9 @@ def _read_job(reading: sqlite3.Connection, job_id: JobId) -> Job:
         if index != len(files):
             raise ValueError(f"file {len(files)} of job {job_id} is missing")
         files.append(codec.file_from_row(tuple(row)))
-    return codec.job_from_document(str(job_id), document, files)
+    rows = reading.execute("SELECT slot, key_id, sealed FROM secrets WHERE job = ? ORDER BY slot", (number,))
+    secrets = [Secret(slot=slot, key_id=key_id, sealed=sealed) for slot, key_id, sealed in rows]
+    return codec.job_from_document(str(job_id), document, files, secrets)
 
 
 def _connect(path: Path, opened: contextlib.ExitStack) -> sqlite3.Connection:
@@ -282,6 +326,7 @@ def _connect(path: Path, opened: contextlib.ExitStack) -> sqlite3.Connection:
     opened.callback(connection.close)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten (identity.md S9)
     connection.execute("PRAGMA temp_store = MEMORY")  # the manager can write nowhere else
     connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
     return connection
