@@ -31,6 +31,27 @@ def default_of(dir_fd: int) -> bytes | None:
         raise
 
 
+def of_file(file_fd: int) -> bytes | None:
+    """The access list of a file; None if it has no more than its mode."""
+    try:
+        return os.getxattr(file_fd, _ACCESS)
+    except OSError as error:
+        if error.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
+            return None
+        raise
+
+
+def give(file_fd: int, mode: int, access: bytes | None) -> None:
+    """Give the file this mode, and this access list if its file system has any."""
+    os.fchmod(file_fd, mode)
+    try:
+        if access is not None:
+            os.setxattr(file_fd, _ACCESS, access)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+
+
 def apply(file_fd: int, default: bytes) -> None:
     """Give the file the ACL, and so the mode, that creation with PUBLISHED_MODE under this default ACL gives."""
     entries = list(_ENTRY.iter_unpack(default[_HEAD_BYTES:]))

@@ -19,10 +19,11 @@ from typing import Any
 from openbits import channel
 from openbits.channel import ChannelClosedError, Message
 from openbits.failpoints import failpoint
-from openbits.identity import paths
+from openbits.identity import certificates, paths, snapshots, sources
 from openbits.identity.filecalls import Opener, choose_opener
-from openbits.identity.path_errors import NAME_BYTES, PATH_BYTES, PathError
+from openbits.identity.path_errors import NAME_BYTES, PATH_BYTES, PathError, failing
 from openbits.identity.paths import Directory, Temporary
+from openbits.identity.sources import Attributes
 
 _TEMPORARY_NAME = re.compile(r"\.BIT[0-9a-f]{8}\.tmp")
 """OPEN-32."""
@@ -32,7 +33,8 @@ COPY_BYTES = 1 << 24
 
 _INTEGERS = range(2**64)
 _TIMES_NS = range(-(2**63), 2**63)
-_UMASKS = range(0o1000)
+_UMASKS = _MODES = range(0o1000)
+_PARTS = ("owner", "group", "acl")
 _OFFSETS = range(2**62)
 _LENGTHS = range(COPY_BYTES + 1)
 
@@ -89,9 +91,23 @@ def answer(request: Message, opener: Opener) -> Answer:
 
 
 def _resolve(request: Message, opener: Opener) -> Answer:
-    directory, name = paths.resolve(_bytes(request, "path"), opener)
+    is_source = request.get("is_source", False) is True
+    directory, name = paths.resolve(_bytes(request, "path"), opener, is_source=is_source)
     plain = {"path": _plain(directory.path), "dev": directory.dev, "ino": directory.ino}
     return {"directory": plain, "name": _plain(name)}, []
+
+
+def _open_source(request: Message, opener: Opener) -> Answer:
+    found, descriptor = sources.source(_directory(request), _name(request), opener)
+    plain = {
+        "size_bytes": found.size_bytes,
+        "modified_ns": found.modified_ns,
+        "mode": found.mode,
+        "uid": found.uid,
+        "gid": found.gid,
+        "acl": None if found.acl is None else found.acl.hex(),
+    }
+    return {"attributes": plain}, [descriptor]
 
 
 def _create(request: Message, opener: Opener) -> Answer:
@@ -115,6 +131,20 @@ def _read(request: Message, opener: Opener) -> Answer:
     return {}, [paths.read(_directory(request), _temporary(request), opener)]
 
 
+def _snapshot(request: Message, opener: Opener) -> Answer:
+    most = _integer(request, "most", _LENGTHS)
+    if "temporary" in request:
+        descriptor = paths.read(_directory(request), _temporary(request), opener)
+    else:
+        descriptor = paths.read_published(_directory(request), _name(request), opener)
+    try:
+        with failing("read", _directory(request).path):
+            size_bytes, memory = snapshots.sealed_copy(descriptor, most)
+    finally:
+        os.close(descriptor)
+    return {"size_bytes": size_bytes}, [] if memory is None else [memory]
+
+
 def _copy(request: Message, opener: Opener) -> Answer:
     paths.copy(
         _directory(request),
@@ -127,14 +157,23 @@ def _copy(request: Message, opener: Opener) -> Answer:
     return {}, []
 
 
+def _dress(request: Message, opener: Opener) -> Answer:
+    parts = request.get("parts")
+    if not isinstance(parts, list) or not all(part in _PARTS for part in parts):
+        raise MalformedRequestError("parts is a list of owner, group and acl")
+    sources.dress(_directory(request), _temporary(request), opener, like=_attributes(request), parts=parts)
+    return {}, []
+
+
 def _publish(request: Message, opener: Opener) -> Answer:
+    umask = None if request.get("umask") is None else _integer(request, "umask", _UMASKS)
     modified_ns = None if request.get("modified_ns") is None else _integer(request, "modified_ns", _TIMES_NS)
     paths.publish(
         _directory(request),
         _temporary(request),
         _name(request),
         opener,
-        umask=_integer(request, "umask", _UMASKS),
+        umask=umask,
         modified_ns=modified_ns,
     )
     return {}, []
@@ -145,14 +184,25 @@ def _remove(request: Message, opener: Opener) -> Answer:
     return {}, []
 
 
+def _certificates(request: Message, opener: Opener) -> Answer:
+    path = _bytes(request, "path")
+    if b"\0" in path or not paths.is_normalised(path):
+        raise MalformedRequestError("a store has an absolute path")
+    return {}, [certificates.read_store(path, opener)]
+
+
 _OPERATIONS: Mapping[str, Callable[[Message, Opener], Answer]] = {
     "resolve": _resolve,
+    "source": _open_source,
     "create": _create,
     "reopen": _reopen,
     "read": _read,
+    "snapshot": _snapshot,
     "copy": _copy,
+    "dress": _dress,
     "publish": _publish,
     "remove": _remove,
+    "certificates": _certificates,
 }
 
 
@@ -175,6 +225,22 @@ def _temporary(request: Message) -> Temporary:
         ino=_integer(fields, "ino", _INTEGERS),
         birth_ns=_integer(fields, "birth_ns", _TIMES_NS),
         uid=_integer(fields, "uid", _INTEGERS),
+    )
+
+
+def _attributes(request: Message) -> Attributes:
+    fields = _object(request, "like")
+    try:
+        access = None if fields.get("acl") is None else bytes.fromhex(_text(fields, "acl"))
+    except ValueError as error:
+        raise MalformedRequestError("acl is hexadecimal") from error
+    return Attributes(
+        size_bytes=_integer(fields, "size_bytes", _INTEGERS),
+        modified_ns=_integer(fields, "modified_ns", _TIMES_NS),
+        mode=_integer(fields, "mode", _MODES),
+        uid=_integer(fields, "uid", _INTEGERS),
+        gid=_integer(fields, "gid", _INTEGERS),
+        acl=access,
     )
 
 

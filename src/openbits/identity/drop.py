@@ -25,6 +25,7 @@ MOUNT_POINT = "/mnt"
 """Where a manager that cannot pass the folders above its store sees it, in a mount namespace of its own."""
 NETWORK_WORKER_READS = ("etc", "usr", "lib*", "run/systemd/resolve", "run/nscd")
 _PDEATHSIG, _DUMPABLE, _NAME, _CAPBSET_READ, _CAPBSET_DROP, _NO_NEW_PRIVS = 1, 4, 15, 23, 24, 38  # of prctl
+_MDWE = 65  # of prctl, too
 _NEW_MOUNTS, _MS_BIND, _MS_RECURSIVE_SLAVE = 0x20000, 0x1000, 0x84000
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}.get(platform.machine())
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,6 +54,8 @@ def become(order: Message, control: socket.socket, entry: int | None, parent: in
     if _KEYCTL is not None:
         _libc.syscall(_KEYCTL, 1, None)  # join a new session keyring; where that is refused there is none to leak
     _call("prctl", _NO_NEW_PRIVS, 1, 0, 0, 0)
+    if order["program"] != "notify":  # whose program may well compile itself while it runs
+        _libc.prctl(_MDWE, 1, 0, 0, 0)  # no memory that was writable becomes code (Linux 6.3)
     os.umask(0o077)
     end_with(parent)  # the change of uid would have cleared it
     _call("prctl", _DUMPABLE, 0, 0, 0, 0)
@@ -71,10 +74,17 @@ def _confine(order: Message, directories: list[Message] | None) -> None:
         root, store = [(Path("/"), None)], [(Path(order["store"]), None)]
         landlock.restrict(_opened(root), _opened(store), is_network_allowed=False)
     elif landlock.abi() and directories is not None:
-        admitted = [(Path(item["path"]), (item["dev"], item["ino"])) for item in directories]
-        landlock.restrict((), _opened(admitted), is_network_allowed=False)
-    if order["program"] != "worker":
+        readable, changeable = (
+            [(Path(item["path"]), (item["dev"], item["ino"])) for item in directories if _is_read_only(item) is which]
+            for which in (True, False)
+        )
+        landlock.restrict(_opened(readable), _opened(changeable), is_network_allowed=False)
+    if order["program"] not in {"worker", "notify"}:  # one has the network, the other is there to start a program
         seccomp.refuse_network_and_programs()
+
+
+def _is_read_only(directory: Message) -> bool:
+    return directory.get("is_read_only") is True
 
 
 def keep_only(descriptor: int) -> None:

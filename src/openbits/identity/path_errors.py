@@ -1,8 +1,8 @@
 """How a file operation fails, in words: identity, object, what refuses, next step.
 
-Used by `paths` alone. The step words are those of docs/processes.md: a step that is an act (`create`, `reopen`, `read`,
-`copy`, `publish`, `remove`), or why a directory (`directory`, `volume`, `moved`) or temporary file (`changed`) cannot
-be used.
+Used by `paths` and `sources`. The step words are those of docs/processes.md: a step that is an act (`create`, `reopen`,
+`read`, `copy`, `dress`, `publish`, `remove`), or why a directory (`directory`, `volume`, `moved`) or temporary file
+(`changed`) cannot be used.
 Accounts are shown by number: a broker must not ask the name service, which may lie in the network.
 """
 
@@ -22,7 +22,7 @@ NAME_BYTES = 255
 
 _SHOWN_CHARACTERS = 400
 
-_ACTS = {"create", "reopen", "read", "copy", "publish", "remove"}
+_ACTS = {"create", "reopen", "read", "copy", "dress", "publish", "remove"}
 
 _REASONS = {
     errno.EACCES: "permission denied; this uid needs write and search permission on the directory",
@@ -57,6 +57,15 @@ def failing(step: str, subject: bytes) -> Iterator[None]:
         yield
     except OSError as error:
         raise failure(error.errno or 0, step, subject) from error
+
+
+@contextlib.contextmanager
+def failing_as(step: str, subject: bytes, reason: str) -> Iterator[None]:
+    """The same with a reason of its own for what is not permitted."""
+    try:
+        yield
+    except PermissionError as error:
+        raise failure(error.errno or 0, step, subject, reason) from error
 
 
 def failure(number: int, step: str, subject: bytes, reason: str = "") -> PathError:

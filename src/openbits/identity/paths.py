@@ -40,7 +40,7 @@ from openbits.identity.path_errors import (
 
 _TEMPORARY_MODE = 0o600
 
-_AT_ONCE = os.O_NONBLOCK | os.O_CLOEXEC
+AT_ONCE = os.O_NONBLOCK | os.O_CLOEXEC
 """Nothing is waited for, neither the other end of a FIFO nor a lease on the file, which is EAGAIN (P5)."""
 
 
@@ -67,13 +67,13 @@ class Temporary:
     uid: int
 
 
-def resolve(path: bytes, opener: Opener) -> tuple[Directory, bytes]:
+def resolve(path: bytes, opener: Opener, *, is_source: bool = False) -> tuple[Directory, bytes]:
     """Directory and name of a destination file: the only time that symlinks in its path are followed (P1).
 
     Raises PathError with step `directory`; EISDIR if the destination is a directory, EEXIST if it is a device, FIFO
-    or socket, which publishing would replace by a file.
+    or socket, which publishing would replace by a file. Of a file that will be read only the directory has to be there.
     """
-    _check_destination(path)
+    _check_path(path)
     parent, name = os.path.split(path)
     try:
         parent_fd = opener(parent, os.O_PATH | os.O_DIRECTORY, follow=True)
@@ -86,7 +86,9 @@ def resolve(path: bytes, opener: Opener) -> tuple[Directory, bytes]:
     finally:
         os.close(parent_fd)
     directory = Directory(path=canonical, dev=found.dev, ino=found.ino)
-    with _opened(directory, opener) as dir_fd, failing("directory", path):
+    if is_source:
+        return directory, name
+    with opened(directory, opener) as dir_fd, failing("directory", path):
         with contextlib.suppress(PermissionError):  # who may not search the directory hears so from the next check
             _check_replaceable(_find(dir_fd, name), path, "directory")
         _check_may_create(dir_fd, canonical)
@@ -101,7 +103,7 @@ def create(directory: Directory, name: bytes, opener: Opener) -> tuple[Temporary
     """
     subject = os.path.join(directory.path, name)
     flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
-    with _opened(directory, opener) as dir_fd, failing("create", subject):
+    with opened(directory, opener) as dir_fd, failing("create", subject):
         try:
             file_fd = opener(name, flags, mode=_TEMPORARY_MODE, dir_fd=dir_fd)
         except OSError as error:
@@ -125,8 +127,8 @@ def create(directory: Directory, name: bytes, opener: Opener) -> tuple[Temporary
 def reopen(directory: Directory, temporary: Temporary, opener: Opener) -> tuple[int, int]:
     """Size in bytes and write-only descriptor of a temporary file that is still the one we made (P5)."""
     subject = os.path.join(directory.path, temporary.name)
-    with _opened(directory, opener) as dir_fd, failing("reopen", subject):
-        file_fd, size_bytes = _open_temporary(dir_fd, temporary, subject, opener)
+    with opened(directory, opener) as dir_fd, failing("reopen", subject):
+        file_fd, size_bytes = open_temporary(dir_fd, temporary, subject, opener)
         return size_bytes, file_fd
 
 
@@ -136,15 +138,28 @@ def read(directory: Directory, temporary: Temporary, opener: Opener) -> int:
     Whether this identity may read it, the kernel decides.
     """
     subject = os.path.join(directory.path, temporary.name)
-    with _opened(directory, opener) as dir_fd, failing("read", subject):
+    with opened(directory, opener) as dir_fd, failing("read", subject):
         path_fd = opener(temporary.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
         try:
             found = statx(path_fd)
             _check_recorded(found, temporary, subject)
-            return os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | _AT_ONCE)
+            return os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | AT_ONCE)
         except PermissionError as error:
             mode = stat.S_IMODE(found.mode)
             raise failure(errno.EACCES, "read", subject, f"uid {found.uid} made it with mode {mode:04o}") from error
+        finally:
+            os.close(path_fd)
+
+
+def read_published(directory: Directory, name: bytes, opener: Opener) -> int:
+    """Read-only descriptor of the regular file under a final name; a symlink is not followed."""
+    subject = os.path.join(directory.path, name)
+    with opened(directory, opener) as dir_fd, failing("read", subject):
+        path_fd = opener(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
+        try:
+            if not stat.S_ISREG(statx(path_fd).mode):
+                raise changed(subject, "it is no regular file any more")
+            return os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | AT_ONCE)
         finally:
             os.close(path_fd)
 
@@ -157,8 +172,8 @@ def copy(
     Raises PathError; ENODATA with step `copy` if the source is shorter.
     """
     subject = os.path.join(directory.path, temporary.name)
-    with _opened(directory, opener) as dir_fd, failing("copy", subject):
-        file_fd, _ = _open_temporary(dir_fd, temporary, subject, opener)
+    with opened(directory, opener) as dir_fd, failing("copy", subject):
+        file_fd, _ = open_temporary(dir_fd, temporary, subject, opener)
         try:
             if copy_range(source_fd, file_fd, offset, length) < length:
                 raise failure(errno.ENODATA, "copy", subject, "somebody cut the file that it is made from")
@@ -169,24 +184,36 @@ def copy(
 
 
 def publish(
-    directory: Directory, temporary: Temporary, name: bytes, opener: Opener, *, umask: int, modified_ns: int | None
+    directory: Directory,
+    temporary: Temporary,
+    name: bytes,
+    opener: Opener,
+    *,
+    umask: int | None,
+    modified_ns: int | None,
 ) -> None:
     """Give the temporary file its mode, its modification time and its final name, durably (P6).
+
+    Without an umask it keeps the mode and the access list that it has.
 
     A symlink at the final name is replaced, not followed. Published before (the temporary's name is gone and the
     final name is that file): nothing is left to do but the sync. Raises PathError; ENOENT with step `publish` if
     neither name is our file, EISDIR if the final name is a directory.
     """
     temporary_path, final_path = (os.path.join(directory.path, each) for each in (temporary.name, name))
-    with _opened(directory, opener) as dir_fd, failing("publish", final_path):
-        if _find(dir_fd, temporary.name) is None:
+    with opened(directory, opener) as dir_fd, failing("publish", final_path):
+        before = _find(dir_fd, temporary.name)
+        if before is None:
             published = _find(dir_fd, name)
             if published is None or not _is_ours(published, temporary):
                 raise failure(errno.ENOENT, "publish", temporary_path, "it is gone; the file must be fetched again")
         else:
-            file_fd, _ = _open_temporary(dir_fd, temporary, temporary_path, opener)
+            file_fd, _ = open_temporary(dir_fd, temporary, temporary_path, opener)
             try:
-                _set_mode(file_fd, dir_fd, umask)
+                if umask is None:
+                    os.fchmod(file_fd, stat.S_IMODE(before.mode))  # opening it may have taken some
+                else:
+                    _set_mode(file_fd, dir_fd, umask)
                 failpoint("publish.mode-set")
                 if modified_ns is not None:
                     os.utime(file_fd, ns=(os.fstat(file_fd).st_atime_ns, modified_ns))
@@ -209,7 +236,7 @@ def remove(directory: Directory, temporary: Temporary, opener: Opener) -> None:
     empty regular file of this identity with one link.
     """
     subject = os.path.join(directory.path, temporary.name)
-    with _opened(directory, opener) as dir_fd, failing("remove", subject):
+    with opened(directory, opener) as dir_fd, failing("remove", subject):
         found = _find(dir_fd, temporary.name)
         if found is not None:
             if not (_is_ours(found, temporary) if temporary.ino else _is_just_created(found)):
@@ -228,7 +255,7 @@ def is_normalised(path: bytes) -> bool:
     return path == b"/" or (path.startswith(b"/") and not {b"", b".", b".."} & set(path.split(b"/")[1:]))
 
 
-def _check_destination(path: bytes) -> None:
+def _check_path(path: bytes) -> None:
     """OPEN-29. The manager has normalised the path, which is not believed."""
     if not path.startswith(b"/") or b"\0" in path:
         raise failure(errno.EINVAL, "directory", path, "the path must be absolute and without a NUL byte")
@@ -242,7 +269,7 @@ def _check_destination(path: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _opened(directory: Directory, opener: Opener) -> Iterator[int]:
+def opened(directory: Directory, opener: Opener) -> Iterator[int]:
     """O_PATH descriptor of the directory, if it is still the one that was fixed (P2)."""
     try:
         dir_fd = opener(directory.path, os.O_PATH | os.O_DIRECTORY)
@@ -305,7 +332,7 @@ def _find(dir_fd: int, name: bytes) -> Status | None:
         return None
 
 
-def _open_temporary(dir_fd: int, temporary: Temporary, subject: bytes, opener: Opener) -> tuple[int, int]:
+def open_temporary(dir_fd: int, temporary: Temporary, subject: bytes, opener: Opener) -> tuple[int, int]:
     """Write-only descriptor and size of our temporary file.
 
     It is checked under an O_PATH descriptor, which opens nothing, and opened through that: whatever has its name by
@@ -318,7 +345,7 @@ def _open_temporary(dir_fd: int, temporary: Temporary, subject: bytes, opener: O
         same_file = f"/proc/self/fd/{path_fd}"
         if not found.mode & stat.S_IWUSR:
             os.chmod(same_file, _TEMPORARY_MODE)
-        return os.open(same_file, os.O_WRONLY | _AT_ONCE), found.size_bytes
+        return os.open(same_file, os.O_WRONLY | AT_ONCE), found.size_bytes
     finally:
         os.close(path_fd)
 

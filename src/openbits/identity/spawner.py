@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
-from openbits import channel
+from openbits import channel, commandline
 from openbits.channel import ChannelClosedError, Message
 from openbits.failpoints import failpoint
 from openbits.identity import drop, landlock, statedir, zygote
@@ -42,6 +42,8 @@ FAREWELL_SECONDS, LAST_WORDS_SECONDS = zygote.FAREWELL_SECONDS + 2, 0.5
 BEAT_SECONDS = 30.0
 """How often systemd hears at least that this process is not stuck."""
 MAX_LOGONS = 8
+MASTER_KEY = "bits-master"
+"""The credential that is passed to the manager (LoadCredentialEncrypted=bits-master:…)."""
 LOGON_COMMAND: Sequence[str] = (sys.executable, "-I", "-m", "openbits.identity.logon")
 LOGON_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 Answer = tuple[Message, Sequence[int]]
@@ -213,7 +215,12 @@ class Spawner:
     def _greet(self, hello: Message) -> None:
         if hello["hello"] != "manager":
             raise ChannelClosedError(str(hello["text"]))
-        self._tell({**self._configured, "pids": {"spawner": os.getpid(), "zygote": self._zygote_pid}})
+        credential = _credential(MASTER_KEY)
+        try:
+            pids = {"spawner": os.getpid(), "zygote": self._zygote_pid}
+            self._tell({**self._configured, "pids": pids}, credential)
+        finally:
+            channel.close_all(credential)
         self._is_greeted = True
 
     # -- requests -------------------------------------------------------------------------------------------------
@@ -247,6 +254,8 @@ class Spawner:
 
     def _start(self, request: Message, _: list[int]) -> Answer:
         program, uid = request["program"], _uid(request)
+        if program == "notify":
+            return self._start_runner(uid, _command(request))
         if program not in {"broker", "worker"}:
             raise ValueError("unknown program")
         entry = self._state.admitted.open(uid)
@@ -254,14 +263,26 @@ class Spawner:
         try:
             has_landlock = landlock.abi() > 0
             order = self._registry.judge(uid, request.get("by"), is_admitted=bool(entry), has_landlock=has_landlock)
-            ours, theirs = channel.pair()
-            with theirs:
-                passed = [theirs.fileno(), *(confinement if order["is_confined"] else ())]
-                channel.send(self._zygote, {"program": program, "uid": uid, **order}, passed)
-            failpoint("spawner.child-ordered")
-            return {}, [ours.detach()]
+            return self._order({"program": program, "uid": uid, **order}, confinement if order["is_confined"] else ())
         finally:
             channel.close_all(confinement)
+
+    def _start_runner(self, uid: int, command: str) -> Answer:
+        """A runner for a command that its user has set: nothing else vouches for one, and nobody does for root."""
+        if uid == 0 or (recorded := self._state.admitted.open(uid, command)) is None:
+            raise RefusedError("not-admitted", f"uid {uid} has not set this command")
+        os.close(recorded)
+        order = self._registry.judge(uid, None, is_admitted=True, has_landlock=True)
+        arguments = [command, self._configured["config_dir"], self._configured["socket"]]
+        return self._order({"program": "notify", "uid": uid, **order, "arguments": arguments})
+
+    def _order(self, order: Message, confinement: Sequence[int] = ()) -> Answer:
+        """Have the zygote start a child; the answer is its control channel."""
+        ours, theirs = channel.pair()
+        with theirs:
+            channel.send(self._zygote, order, [theirs.fileno(), *confinement])
+        failpoint("spawner.child-ordered")
+        return {}, [ours.detach()]
 
     def _token(self, request: Message, _: list[int]) -> Answer:
         return self._issue(self._registry.find(request.get("by")).record, operator.index(request["level"]))
@@ -330,6 +351,20 @@ class Spawner:
         self._state.admitted.erase(_uid(request))
         return {}, ()
 
+    def _allow_command(self, request: Message, _: list[int]) -> Answer:
+        uid, name, voucher = _uid(request), _command(request), self._registry.find(request.get("by")).record
+        if uid == 0 or voucher["uid"] != uid or self._uid not in (0, uid):
+            raise RefusedError("not-admitted", f"uid {voucher['uid']} cannot have a command run as uid {uid}")
+        self._state.admitted.allow(uid, name)
+        return {}, ()
+
+    def _forget_command(self, request: Message, _: list[int]) -> Answer:
+        self._state.admitted.erase(_uid(request), _command(request))
+        return {}, ()
+
+    def _list_commands(self, request: Message, _: list[int]) -> Answer:
+        return {"names": self._state.admitted.commands(str(request["after"]))}, ()
+
     def _finish(self, _: Message, __: list[int]) -> None:
         """A user's own service has nothing to do; a client that came meanwhile keeps it."""
         if self._uid != 0 and all(entry.is_token for entry in self._registry.entries.values()):
@@ -347,6 +382,9 @@ class Spawner:
         "end-token": _end_token,
         "admit": _admit,
         "dismiss": _dismiss,
+        "allow-command": _allow_command,
+        "forget-command": _forget_command,
+        "commands": _list_commands,
         "finish": _finish,
         "failed": _fail,
     }
@@ -360,10 +398,24 @@ def _uid(request: Message) -> int:
     return uid
 
 
+def _credential(name: str) -> list[int]:
+    """What systemd has decrypted for this service and no other uid may open (systemd.exec(5)), if there is one."""
+    with suppress(KeyError, FileNotFoundError):
+        return [os.open(f"{os.environ['CREDENTIALS_DIRECTORY']}/{name}", os.O_RDONLY | os.O_CLOEXEC)]
+    return []
+
+
+def _command(request: Message) -> str:
+    if not commandline.is_name(request["command"]):
+        raise ValueError("no such command")
+    return str(request["command"])
+
+
 def _directory(item: Message) -> Message:
     if type(item["path"]) is not str:
         raise TypeError("a path is a string")
-    return {"path": item["path"], "dev": operator.index(item["dev"]), "ino": operator.index(item["ino"])}
+    right = {"is_read_only": True} if item.get("is_read_only") is True else {}
+    return {"path": item["path"], "dev": operator.index(item["dev"]), "ino": operator.index(item["ino"]), **right}
 
 
 def _end_zygote(process: int, patience_seconds: float) -> None:

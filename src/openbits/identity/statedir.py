@@ -20,6 +20,8 @@ from openbits.identity.drop import MOUNT_POINT
 
 MAX_DIRECTORIES = 4096
 """Directories of one admitted owner."""
+COMMANDS_AT_ONCE = 256
+"""Names in one answer; each has about a hundred bytes."""
 FREE_UIDS = range(899, 99, -1)
 """Where a uid for the manager is looked for: system uids, below those that useradd hands out first."""
 
@@ -31,16 +33,17 @@ class StartError(OSError):
 class AdmittedOwners:
     """Whose jobs may go on without a connection, and in which directories: `admitted/<uid>.json`.
 
-    Written by the spawner alone, after it has seen the owner.
+    Beside them, empty, which notify command may be run for whom: `admitted/<uid>.<name>` (`commandline.name`). Written
+    by the spawner alone, after it has seen the owner, or the user of the command.
     """
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
 
-    def open(self, uid: int) -> int | None:
+    def open(self, uid: int, name: str = "json") -> int | None:
         """Descriptor of the entry; None if there is none, or one that somebody else could have written."""
         try:
-            entry = os.open(f"{uid}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder)
+            entry = os.open(f"{uid}.{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder)
         except OSError:
             return None
         status = os.fstat(entry)
@@ -72,10 +75,22 @@ class AdmittedOwners:
         os.fsync(self._folder)
         failpoint("admitted.written")
 
-    def erase(self, uid: int) -> None:
-        """Forget an owner; one who is not admitted is not an error."""
+    def allow(self, uid: int, name: str) -> None:
+        """Allow a command; on the disk when this returns."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        os.close(os.open(f"{uid}.{name}", flags, 0o600, dir_fd=self._folder))
+        failpoint("command.allowed")
+        os.fsync(self._folder)
+
+    def commands(self, after: str) -> list[str]:
+        """The first names of commands behind this one, as `<uid>.<name>`."""
+        entries = os.listdir(self._folder)  # noqa: PTH208  # a descriptor
+        return sorted(entry for entry in entries if "-" in entry and entry > after)[:COMMANDS_AT_ONCE]
+
+    def erase(self, uid: int, name: str = "json") -> None:
+        """Forget an owner or a command; what is not there is not an error."""
         with suppress(FileNotFoundError):
-            os.unlink(f"{uid}.json", dir_fd=self._folder)
+            os.unlink(f"{uid}.{name}", dir_fd=self._folder)
             failpoint("admitted.erased")
             os.fsync(self._folder)
 

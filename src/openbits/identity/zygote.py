@@ -25,9 +25,14 @@ from openbits.failpoints import failpoint
 from openbits.identity import drop
 
 PROGRAMS: Mapping[str, str] = MappingProxyType(
-    {"manager": "openbits.service.manager", "broker": "openbits.identity.broker", "worker": "openbits.transfer.worker"}
+    {
+        "manager": "openbits.service.manager",
+        "broker": "openbits.identity.broker",
+        "worker": "openbits.transfer.worker",
+        "notify": "openbits.identity.runner",
+    }
 )
-"""Program and module, whose `run(channel)` is called in the child after the hello."""
+"""Program and module, whose `run(channel, *arguments of the order)` is called in the child after the hello."""
 
 FAREWELL_SECONDS = 5.0
 """How long children may take to end by themselves when the service stops; the rest is killed."""
@@ -124,7 +129,7 @@ def _child(order: Message, descriptors: list[int], module: ModuleType, zygote: i
     failpoint("child.dropped")
     channel.send(control, hello)
     failpoint("child.greeted")
-    module.run(control)
+    module.run(control, *order.get("arguments", ()))
 
 
 def _reap(descriptor: int, news: str) -> None:
