@@ -28,8 +28,11 @@ NO_CA = (
     "install the package ca-certificates or set [tls] ca_file in the configuration of the service"
 )
 
-_FIELDS: Final = ("User-Agent: OpenBITS", "Accept: */*", "Accept-Encoding: identity")
-"""What every request has besides Host; a request adds its own to these and nothing else goes out."""
+_FIELDS: Final = (("User-Agent", "OpenBITS"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
+"""What every request has besides Host, unless it has its own of that name; nothing else goes out."""
+
+_BINDING: Final = frozenset({"authorization", "proxy-authorization"})
+"""Some schemes authenticate the connection: it is not shared with requests of other jobs."""
 
 _SUPPRESS_CONNECT_HEADERS: Final = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: the proxy's answer to CONNECT is no answer of ours."""
@@ -177,7 +180,9 @@ class Engine:
 
     def _configure(self, handle: "pycurl.Curl", request: Request, listener: Listener) -> None:
         """Everything libcurl is told about a request. Sockets and credentials would be set here."""
-        fields = [*_FIELDS, *(f"{name}: {value}" for name, value in request.headers)]
+        own = {name.lower() for name, _ in request.headers}
+        usual = [(name, value) for name, value in _FIELDS if name.lower() not in own]
+        fields = [_line(name, value) for name, value in (*usual, *request.headers)]
         is_whole_url = request.proxy is not None and request.target.scheme == "http"  # https is tunnelled
         for option, value in (
             (pycurl.URL, request.target.url),
@@ -195,10 +200,12 @@ class Engine:
             (pycurl.PROXY, "" if request.proxy is None else f"http://{request.proxy.label}"),
             (pycurl.NOPROXY, "*" if request.proxy is None else ""),
             (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
-            (pycurl.PROXYHEADER, [_FIELDS[0]]),
+            (pycurl.PROXYHEADER, [_line(*_FIELDS[0])]),
             (_SUPPRESS_CONNECT_HEADERS, 1),
             (pycurl.NETRC, pycurl.NETRC_IGNORED),
             (pycurl.NOSIGNAL, 1),
+            (pycurl.FRESH_CONNECT, bool(own & _BINDING)),
+            (pycurl.FORBID_REUSE, bool(own & _BINDING)),
             (pycurl.BUFFERSIZE, BUFFER_BYTES),
             (pycurl.TCP_KEEPALIVE, 1),
             (pycurl.TCP_KEEPIDLE, KEEPALIVE_SECONDS),
@@ -256,6 +263,11 @@ class Engine:
         breakage = exchange.breakage(*error, self._settings) if error is not None else None
         exchange.cancel()
         exchange.listener.ended(breakage)
+
+
+def _line(name: str, value: str) -> bytes:
+    """A field as libcurl takes it: a colon without a value would remove the field, a semicolon sends it empty."""
+    return f"{name}: {value}".encode() if value else f"{name};".encode()
 
 
 def _on_connected(listener: Listener) -> Callable[[str, str, int, int], int]:

@@ -10,9 +10,8 @@ Values in, values out: no socket, file, clock or libcurl in here. The driver (`h
    method only, so the target of the HEAD is not used for the GET.
 """
 
-import errno
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from openbits.core import codes
@@ -35,14 +34,20 @@ _HEAD_REFUSED: Final = frozenset({400, 403, 404, 405, 406, 411, 500, 501})
 
 _WHOLE: Final = frozenset({200, 203})
 
+_PROOFS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""Custom headers that are for one server: scheme, host and port."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One HTTP request without body; `headers` besides those every request has. No `proxy`: directly."""
+    """One HTTP request without body. No `proxy`: directly.
+
+    `headers`: besides those that every request has, or in place of them; there may be secrets in it.
+    """
 
     method: str
     target: Target
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     proxy: Proxy | None = None
 
 
@@ -108,8 +113,16 @@ class Fail(Decision):
 class Download:
     """The state of one run: what is here, which version it belongs to, what was asked last."""
 
-    def __init__(self, origin: Target, offset: int, validators: Validators, proxies: Proxies = DIRECT) -> None:
+    def __init__(
+        self,
+        origin: Target,
+        offset: int,
+        validators: Validators,
+        proxies: Proxies = DIRECT,
+        custom: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self._origin = origin
+        self._custom = custom
         self._position = offset
         self._known = validators
         self._proxies = proxies
@@ -129,7 +142,7 @@ class Download:
             self._notes.append("all bytes were here already")
             return [self._accept(self._known, offset=self._position, end=self._position), self._finish()]
         if not _is_resumable(self._known):
-            return self._begin_again("resume not possible (the server gave neither ETag nor Last-Modified)")
+            return self._begin_again("resume not possible (neither ETag nor Last-Modified proves the version)")
         return [self._ask("GET")]
 
     def answered(self, head: Head, wall: float) -> list[Decision]:
@@ -174,19 +187,18 @@ class Download:
         """The failure that a broken answer means."""
         return _fail(codes.BG_E_INVALID_SERVER_RESPONSE, self._tell(self._step, f"the answer is broken: {error}"))
 
-    def cannot_write(self, error: OSError, position: int, free_bytes: int | None) -> Fail:
-        """The failure that a refused write or sync means; says how much room is needed."""
-        words = error.strerror or "unknown error"
-        size = self._known.size_bytes
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            needed = "more room" if size is None else f"{size - position} more bytes of room"
-            free = "" if free_bytes is None else f", {free_bytes} bytes are free for this identity"
-            words = f"{words}: needs {needed}{free}"
+    def cannot_write(self, error: OSError, position: int, words: str) -> Fail:
+        """The failure that a refused write or sync means."""
         return Fail(
             hresult=codes.from_errno(error.errno or 0),
             context=ErrorContext.LOCAL_FILE,
             detail=self._tell(f"writing at byte {position}", words),
         )
+
+    @property
+    def size_bytes(self) -> int | None:
+        """How large the file is, as far as that is known."""
+        return self._known.size_bytes
 
     @property
     def target(self) -> Target:
@@ -212,10 +224,10 @@ class Download:
     def _send(self, method: str, target: Target) -> Send:
         """The one place where the fields of a request are chosen, hop by hop: an allow-list.
 
-        Nothing in it depends on who the user is. What does (credentials, custom headers) has to be compared with the
-        origin of `target` here.
+        Custom headers go along with each hop, but those that prove who asks go to the origin alone (OPEN-46).
         """
-        fields: list[tuple[str, str]] = []
+        is_origin = target.origin == self._origin.origin
+        fields = [(name, value) for name, value in self._custom if is_origin or name.lower() not in _PROOFS]
         if method == "GET" and self._position > 0:
             fields.append(("Range", f"bytes={self._position}-"))
             guard = _guard(self._known)

@@ -16,10 +16,16 @@ MAX_FIELDS = 100
 
 MAX_INTERIM = 16
 
+MAX_BLOCK_CHARACTERS = 16 * 1024
+"""Of a head that is told and stored (HTTP_RESPONSE_HEADERS): a message between processes has room for it."""
+
 MAX_LENGTH = 2**63 - 1
 
 RETRY_AFTER_SECONDS = (1.0, 86_400.0)
 """Retry-After is clamped to this span (reliability.md §5 row 55)."""
+
+_COOKIES = frozenset({"set-cookie", "set-cookie2"})
+_UNTOLD = "(not stored)"
 
 _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9][0-9])(?: .*)?")
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*?)[ \t]*")
@@ -38,6 +44,8 @@ class Head:
     status: int
     status_line: str
     fields: tuple[tuple[str, str], ...] = ()
+    block: str = ""
+    """All of it as sent, for people: lines that end in CR LF, the last one empty; see `_block`."""
 
     def values(self, name: str) -> list[str]:
         """All values of a field."""
@@ -68,6 +76,7 @@ class HeadCollector:
         self._interim = 0
         self._status_line = ""
         self._fields: list[tuple[str, str]] = []
+        self._lines: list[str] = []
         self._is_complete = False
 
     def feed(self, line: bytes) -> Head | None:
@@ -96,15 +105,18 @@ class HeadCollector:
         if match is None:
             raise BadResponseError(f"malformed header field {printable(text, 40)!r}")
         self._fields.append((match[1].lower(), match[2]))
+        self._lines.append(f"{match[1]}: {_UNTOLD if match[1].lower() in _COOKIES else match[2]}")
 
     def _finish(self) -> Head | None:
         match = _STATUS_LINE.fullmatch(self._status_line)
         if match is None:
             raise BadResponseError(f"malformed status line {printable(self._status_line, 60)!r}")
         status = int(match[1])
-        head = Head(status=status, status_line=printable(self._status_line, 120), fields=tuple(self._fields))
+        line = printable(self._status_line, 120)
+        head = Head(status=status, status_line=line, fields=tuple(self._fields), block=_block(line, self._lines))
         self._status_line = ""
         self._fields = []
+        self._lines = []
         if status < 200 and status != 101:  # libcurl hands out 101 as final, and so do we
             self._interim += 1
             if self._interim > MAX_INTERIM:
@@ -112,6 +124,22 @@ class HeadCollector:
             return None
         self._is_complete = True
         return head
+
+
+def _block(status_line: str, lines: list[str]) -> str:
+    """Status line and fields as one text of at most MAX_BLOCK_CHARACTERS: what does not fit is left out, whole lines.
+
+    The values of cookies are not in it: they are secrets of a session that nobody here goes on with, and the block is
+    stored in clear and shown to administrators (identity.md S7).
+    """
+    room = MAX_BLOCK_CHARACTERS - len(status_line) - 4
+    kept = [status_line]
+    for line in lines:
+        room -= len(line) + 2
+        if room < 0:
+            break
+        kept.append(line)
+    return "\r\n".join([*kept, "", ""])
 
 
 def check_framing(head: Head) -> None:

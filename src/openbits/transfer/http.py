@@ -9,13 +9,14 @@ import time
 from typing import Final
 
 from openbits.core import codes
+from openbits.core.enums import ErrorContext
 from openbits.transfer import transport, urls
 from openbits.transfer.curl import Engine, Exchange
 from openbits.transfer.download import Accept, Breakage, Decision, Download, Fail, Finish, Request, Restart, Send
 from openbits.transfer.headers import BadResponseError, HeadCollector
 from openbits.transfer.loop import Loop
 from openbits.transfer.sink import Sink
-from openbits.transfer.transport import Limits, News, Order, Settings
+from openbits.transfer.transport import Limits, News, Order, Refusal, Settings
 
 DRAIN_BYTES: Final = 64 * 1024
 """Body of a redirect or a refusal that is read for the sake of the connection; a longer one costs it."""
@@ -42,8 +43,10 @@ class HttpTransport:
 
     def transfer(self, order: Order, sink: Sink, news: News) -> "HttpTransfer":
         """See Transport."""
-        download = Download(urls.parse(order.url), sink.position, order.validators, order.proxies)
-        return HttpTransfer(download, sink, news, self._engine, self._settings.limits)
+        download = Download(urls.parse(order.url), sink.position, order.validators, order.proxies, order.headers)
+        made = HttpTransfer(download, sink, news, self._engine, self._settings.limits)
+        made.tls_refusal = order.tls_refusal
+        return made
 
 
 class HttpTransfer:
@@ -55,6 +58,7 @@ class HttpTransfer:
         self._news = news
         self._engine = engine
         self._limits = limits
+        self.tls_refusal: Refusal | None = None
         self._phase = ""
         self._outcome: Finish | Fail | Restart | None = None
         self._exchange: Exchange | None = None
@@ -122,6 +126,11 @@ class HttpTransfer:
         return [decision for decision in decisions if not isinstance(decision, Restart | Accept)]
 
     def _send(self, request: Request) -> None:
+        refusal = self.tls_refusal
+        if refusal is not None and request.target.scheme == "https":  # the one place from which requests go out
+            context = ErrorContext.SERVER_CERTIFICATE_CALLBACK
+            self._end(Fail(hresult=refusal.hresult, context=context, detail=refusal.detail))
+            return
         self._collector = HeadCollector()
         self._pending = []
         self._is_accepted = False
@@ -149,7 +158,9 @@ class HttpTransfer:
                 self._news.failed(hresult, context, detail, retry_after_seconds)
 
     def _local_failure(self, error: OSError) -> Fail:
-        return self._download.cannot_write(error, self._sink.position, self._sink.free_bytes())
+        return self._download.cannot_write(
+            error, self._sink.position, self._sink.refusal(error, self._download.size_bytes)
+        )
 
     # -- clocks ---------------------------------------------------------------------------------------------------
 
@@ -208,6 +219,7 @@ class HttpTransfer:
             self._pending = [self._download.bad_response(error)]
             return _BREAK_OFF
         if head is not None:
+            self._news.responded(head.block)
             self._enter(Stage.RECEIVING)
             self._pending = self._carry_out_writing(self._download.answered(head, time.time()))
             if self._sink.error is not None or any(isinstance(decision, Fail | Restart) for decision in self._pending):

@@ -6,6 +6,7 @@ closed while a sync is under way closes it afterwards. No paths in here.
 """
 
 import contextlib
+import errno
 import functools
 import os
 import queue
@@ -111,6 +112,14 @@ class Sink:
             return -1
         return None
 
+    def duplicate(self) -> int:
+        """A second descriptor of the file, for who writes it without `write`; it belongs to the caller."""
+        return os.dup(self._descriptor)
+
+    def reached(self, position: int) -> None:
+        """Somebody has written up to here, from where the file ended until now."""
+        self.position = position
+
     def sync_if_due(self, now: float) -> None:
         """Start a sync if enough was written, or enough time went by, since the last one."""
         waiting = self.position - self.durable
@@ -124,7 +133,16 @@ class Sink:
         if not self._is_syncing:
             self._start_sync()
 
-    def free_bytes(self) -> int | None:
+    def refusal(self, error: OSError, size_bytes: int | None) -> str:
+        """Why the file takes no more, in words; on a full disk how much room a file of this size needs."""
+        words = error.strerror or "unknown error"
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            return words
+        needed = "more room" if size_bytes is None else f"{size_bytes - self.position} more bytes of room"
+        free = self._free_bytes()
+        return f"{words}: needs {needed}" + ("" if free is None else f", {free} bytes are free for this identity")
+
+    def _free_bytes(self) -> int | None:
         """What the file system has left for this identity, None if it does not say."""
         with contextlib.suppress(OSError):
             figures = os.fstatvfs(self._descriptor)

@@ -6,7 +6,7 @@ all transports (design §6).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from openbits.core.enums import ErrorContext
@@ -35,12 +35,30 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why no TLS connection may be made: nobody could check the certificate of the server (jobs.md §9.8 V6)."""
+
+    hresult: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Move the file behind `url`, through `proxies`; bytes that are here already belong to version `validators`."""
+    """Move the file behind `url`, through `proxies`; bytes that are here already belong to version `validators`.
+
+    `headers`: names and values of fields that every request has, in place of those of the same names that it had by
+    itself. They are secrets.
+    `source`: for transports that copy from a file of this machine, a descriptor to read it, which the transfer owns.
+    `is_upload`: the source is the local file, what is made the remote one.
+    """
 
     url: str
     validators: Validators
     proxies: Proxies = DIRECT
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    source: int | None = None
+    is_upload: bool = False
+    tls_refusal: Refusal | None = None
 
 
 class News(Protocol):
@@ -48,6 +66,9 @@ class News(Protocol):
 
     def phase(self, text: str) -> None:
         """What it is doing now, for people."""
+
+    def responded(self, headers: str) -> None:
+        """A final response came, of whatever kind: its header block (`headers.Head.block`). It goes along with news."""
 
     def connected(self, validators: Validators, offset: int, note: str) -> None:
         """The first response was accepted; bytes are written from `offset` on."""
@@ -86,14 +107,18 @@ Factory = Callable[[Loop, Settings], Transport]
 
 _FACTORIES: dict[str, Factory] = {}
 
+COPYING: set[str] = set()
+"""Schemes whose orders come with a source."""
+
 _F = TypeVar("_F", bound=Factory)
 
 
-def register(*schemes: str) -> Callable[[_F], _F]:
-    """Class decorator: this transport moves files of these URL schemes."""
+def register(*schemes: str, is_copying: bool = False) -> Callable[[_F], _F]:
+    """Class decorator: this transport moves files of these URL schemes; a copying one needs a source."""
 
     def enter(factory: _F) -> _F:
         _FACTORIES.update(dict.fromkeys(schemes, factory))
+        COPYING.update(schemes if is_copying else ())
         return factory
 
     return enter

@@ -58,6 +58,11 @@ class Target:
         return f"{self.host}:{self.port}"
 
     @property
+    def origin(self) -> tuple[str, str, int]:
+        """Whose server it is: what is meant for one is not sent to another."""
+        return self.scheme, self.host.lower(), self.port
+
+    @property
     def label(self) -> str:
         """Host and path, without query, for people."""
         host = self.host if self.port == DEFAULT_PORTS[self.scheme] else self.peer

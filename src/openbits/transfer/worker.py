@@ -5,6 +5,7 @@ the clocks together; it ends when the channel closes or the manager says somethi
 "Manager ↔ network worker").
 """
 
+import json
 import os
 import selectors
 import socket
@@ -18,10 +19,10 @@ from openbits.core.enums import ErrorContext, ProxyUsage
 from openbits.core.model import Validators
 from openbits.core.proxies import Proxies
 from openbits.failpoints import failpoint
-from openbits.transfer import http, transport
+from openbits.transfer import filecopy, http, transport
 from openbits.transfer.loop import Loop, Timer
 from openbits.transfer.sink import Sink, ThreadSyncer
-from openbits.transfer.transport import Limits, Order, Settings, Transfer, Transport
+from openbits.transfer.transport import Limits, Order, Refusal, Settings, Transfer, Transport
 from openbits.transfer.urls import BadUrlError, UnknownSchemeError
 
 TICK_SECONDS: Final = 0.5
@@ -29,7 +30,7 @@ TICK_SECONDS: Final = 0.5
 
 MAX_CA_BYTES: Final = 16 * 1024 * 1024
 
-_TRANSPORT_MODULES: Final = (http,)
+_TRANSPORT_MODULES: Final = (http, filecopy)
 """Importing them registers them; late imports would fail under a dropped uid."""
 
 
@@ -114,13 +115,23 @@ class Worker:
 
     def _transfer(self, message: Message, descriptors: list[int]) -> None:
         key, url, offset = str(message["transfer"]), str(message["url"]), int(message["offset"])
-        order = Order(url=url, validators=_validators(message["validators"]), proxies=_proxies(message["proxy"]))
-        if self._transports is None or key in self._active or len(descriptors) != 1 or offset < 0:
+        scheme = url.partition(":")[0].lower()
+        is_copy = scheme in transport.COPYING
+        is_complete = len(descriptors) == 2 or (len(descriptors) == 1 and not is_copy)
+        if self._transports is None or key in self._active or not is_complete or offset < 0:
             raise BrokenPeerError(f"transfer {key} makes no sense now")
+        order = Order(
+            url=url,
+            validators=_validators(message["validators"]),
+            proxies=_proxies(message["proxy"]),
+            source=descriptors.pop() if is_copy else None,
+            is_upload=message["is_upload"] is True,
+            headers=_headers(descriptors.pop()) if len(descriptors) == 2 else (),
+            tls_refusal=_refusal(message["tls_refusal"]),
+        )
         sink = Sink(descriptors.pop(), self._syncer, offset, self._loop.now())
         active = Active(self, key, sink)
         try:
-            scheme = url.partition(":")[0].lower()
             if scheme not in self._transports:
                 raise UnknownSchemeError(scheme, self._transports)
             active.transfer = self._transports[scheme].transfer(order, sink, active)
@@ -164,6 +175,7 @@ class Active:
         self._key = key
         self._sink = sink
         self._told = (sink.position, sink.durable)
+        self._headers = ""
 
     def tick(self, now: float) -> None:
         """Look at the clocks, have data synced, tell the progress."""
@@ -187,6 +199,10 @@ class Active:
         """See News."""
         self._tell("phase", text=text)
 
+    def responded(self, headers: str) -> None:
+        """See News."""
+        self._headers = headers
+
     def connected(self, validators: Validators, offset: int, note: str) -> None:
         """See News."""
         self._tell(
@@ -196,6 +212,7 @@ class Active:
             last_modified=validators.last_modified,
             offset=offset,
             note=note,
+            headers=self._headers,
         )
         failpoint("worker.connected-told")
 
@@ -222,6 +239,7 @@ class Active:
             detail=detail,
             retry_after_seconds=retry_after_seconds,
             durable_bytes=self._sink.durable,
+            headers=self._headers,
         )
 
     def _tell(self, event: str, **fields: object) -> None:
@@ -237,9 +255,23 @@ def _validators(given: Message) -> Validators:
     )
 
 
+def _refusal(given: Message | None) -> Refusal | None:
+    return None if given is None else Refusal(hresult=int(given["hresult"]), detail=str(given["detail"]))
+
+
 def _proxies(given: Message) -> Proxies:
     """The manager has checked them: settings that cannot be read are a broken manager (ValueError)."""
     return proxies.of_settings(ProxyUsage[str(given["usage"]).upper()], str(given["list"]), str(given["bypass"]))
+
+
+def _headers(descriptor: int) -> tuple[tuple[str, str], ...]:
+    """What was entrusted to the job, from a memory file."""
+    try:
+        with os.fdopen(descriptor, "rb") as memory:
+            entrusted = json.loads(memory.read())
+    except OSError as error:
+        raise BrokenPeerError("what was entrusted to the job cannot be read") from error
+    return tuple((str(name), str(value)) for name, value in entrusted["headers"])
 
 
 def _text_or_none(value: object) -> str | None:
