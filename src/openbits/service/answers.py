@@ -23,7 +23,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-CHANGES_NOTHING = frozenset({"GetJob", "ListFiles", "ReleaseJob"})
+CHANGES_NOTHING = frozenset(
+    {
+        "GetClientCertificate",
+        "GetCustomHeaders",
+        "GetFilledFileRanges",
+        "GetJob",
+        "GetReplyData",
+        "GetResponseHeaders",
+        "ListFiles",
+        "ReleaseJob",
+    }
+)
 """Methods on a handle that are no act on the job."""
 
 PAGE = 40

@@ -47,6 +47,7 @@ ACTS: Mapping[str, Act] = {
     "logon": Act("logged an account on"),
     "logon-refused": Act("failed to log an account on", WARNING),
     "logon-blocked": Act("was kept from logging an account on", WARNING, burst=20),
+    "run-command": Act("had a notify command run", burst=100),
     "refused": Act("made a call that was refused", WARNING, burst=20),
 }
 

@@ -13,7 +13,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
 from openbits import channel
@@ -43,6 +43,10 @@ PUBLISH_SECONDS = 120.0
 """The same for a publication, whose syncs may be slow."""
 
 
+SOURCE_SECONDS = 60.0
+"""The same for opening a file to be read, which may have to be mounted first."""
+
+
 class ChildLostError(Exception):
     """The child process ended before it answered."""
 
@@ -55,6 +59,18 @@ class BrokerError(Exception):
         self.errno = int(answer["errno"])
         self.step = str(answer["step"])
         self.subject = str(answer["subject"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What a broker told of a file that is read; `acl` hexadecimal."""
+
+    size_bytes: int
+    modified_ns: int
+    mode: int
+    uid: int
+    gid: int
+    acl: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +184,20 @@ class Broker(Child):
         """How long it has been at its oldest request."""
         return self._loop.time() - self._heard_at if self._waiting else 0.0
 
-    async def resolve(self, path: str) -> tuple[Directory, str]:
-        """P1: fix the directory of a destination and check that this identity may create files there."""
-        answer, _ = await self._request({"op": "resolve", "path": path})
+    async def resolve(self, path: str, *, is_source: bool = False, within: float = math.inf) -> tuple[Directory, str]:
+        """P1: fix the directory of a destination and check that this identity may create files there.
+
+        Of a file that will be read: fix its directory.
+        """
+        answer, _ = await self._request({"op": "resolve", "path": path, "is_source": is_source}, within=within)
         return Directory(**answer["directory"]), str(answer["name"])
+
+    async def source(self, directory: Directory, name: str) -> tuple[Attributes, int]:
+        """Attributes and read-only descriptor of a regular file."""
+        request = {"op": "source", "directory": _plain(directory), "name": name}
+        answer, descriptors = await self._request(request, within=SOURCE_SECONDS)
+        (descriptor,) = descriptors
+        return Attributes(**answer["attributes"]), descriptor
 
     async def create(self, directory: Directory, name: str) -> tuple[Message, int]:
         """P3: make the temporary file `name`; its identity and a write-only descriptor."""
@@ -194,15 +220,30 @@ class Broker(Child):
         (descriptor,) = descriptors
         return descriptor
 
+    async def snapshot(self, directory: Directory, source: Temporary | str, most: int) -> tuple[int, int | None]:
+        """Size of a temporary file, or of the file with this final name, and a sealed copy of its bytes.
+
+        None instead of the copy if it has more than `most` bytes.
+        """
+        what = {"name": source} if isinstance(source, str) else {"temporary": _plain_temporary(source)}
+        request = {"op": "snapshot", "directory": _plain(directory), "most": most, **what}
+        answer, descriptors = await self._request(request, within=ANSWER_SECONDS)
+        return int(answer["size_bytes"]), descriptors[0] if descriptors else None
+
     async def copy(self, directory: Directory, temporary: Temporary, source: int, offset: int, length: int) -> None:
         """Copy bytes of the file `source` to the same place of this identity's temporary file, durably."""
         place = {"directory": _plain(directory), "temporary": _plain_temporary(temporary)}
         await self._request({"op": "copy", **place, "offset": offset, "length": length}, [os.dup(source)])
 
+    async def dress(self, directory: Directory, temporary: Temporary, like: Attributes, parts: Sequence[str]) -> None:
+        """Give a temporary file these parts of what its source has: `owner`, `group`, `acl` (jobs.md §8.6)."""
+        place = {"directory": _plain(directory), "temporary": _plain_temporary(temporary)}
+        await self._request({"op": "dress", **place, "like": asdict(like), "parts": list(parts)})
+
     async def publish(
-        self, directory: Directory, temporary: Temporary, name: str, umask: int, modified_ns: int | None
+        self, directory: Directory, temporary: Temporary, name: str, umask: int | None, modified_ns: int | None
     ) -> None:
-        """P6: rename to the final name, durably."""
+        """P6: rename to the final name, durably; without an umask the file keeps mode and access list."""
         await self._request(
             {
                 "op": "publish",
@@ -219,6 +260,12 @@ class Broker(Child):
         """P7: unlink the temporary file if it is still the one we made."""
         place = {"directory": _plain(directory), "temporary": _plain_temporary(temporary)}
         await self._request({"op": "remove", **place}, within=ANSWER_SECONDS)
+
+    async def certificates(self, folder: str) -> int:
+        """Descriptor of a memory file with the certificates in the PEM files of the folder."""
+        _, descriptors = await self._request({"op": "certificates", "path": folder}, within=ANSWER_SECONDS)
+        (descriptor,) = descriptors
+        return descriptor
 
     async def _request(
         self, message: Message, descriptors: Sequence[int] = (), *, within: float = math.inf
@@ -305,14 +352,14 @@ class Worker(Child):
         """The first message: limits and the trusted certificates."""
         self._channel.send(message, descriptors)
 
-    def transfer(self, transfer_key: str, message: Message, descriptor: int, on_news: NewsHandler) -> None:
-        """Begin a transfer; the descriptor belongs to the worker from now on. Raises ChildLostError."""
+    def transfer(self, transfer_key: str, message: Message, descriptors: list[int], on_news: NewsHandler) -> None:
+        """Begin a transfer; the descriptors belong to the worker from now on. Raises ChildLostError."""
         if self.is_ended:
-            os.close(descriptor)
+            channel.close_all(descriptors)
             raise ChildLostError(f"network worker of uid {self.key.uid} ended")
         self._transfers[transfer_key] = on_news
         self.settle()
-        self._channel.send({"op": "transfer", "transfer": transfer_key, **message}, [descriptor])
+        self._channel.send({"op": "transfer", "transfer": transfer_key, **message}, descriptors)
 
     def cancel(self, transfer_key: str) -> None:
         """Stop a transfer and hear no more of it."""

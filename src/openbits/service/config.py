@@ -61,6 +61,21 @@ class Sessions:
     """How often processes are looked at where there is no logind."""
 
 
+class LogLevel(enum.StrEnum):
+    """How much the manager says."""
+
+    WARNING = "warning"
+    INFO = "info"
+    DEBUG = "debug"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """`[log]`: what goes to stderr, so to the journal or `bitsd.log`. No level shows secrets."""
+
+    level: LogLevel = LogLevel.INFO
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings."""
@@ -69,6 +84,7 @@ class Config:
     clocks: Clocks = Clocks()
     identity: IdentityRules = IdentityRules()
     sessions: Sessions = Sessions()
+    log: Log = Log()
 
     def access_settings(self) -> AccessSettings:
         """The identity rules with group names resolved; a name without a group is left out."""
@@ -100,7 +116,7 @@ def load(folder: Path) -> Config:
     return Config(**values)
 
 
-_SECTIONS: dict[str, Any] = {"tls": Tls, "clocks": Clocks, "identity": IdentityRules, "sessions": Sessions}
+_SECTIONS: dict[str, Any] = {"tls": Tls, "clocks": Clocks, "identity": IdentityRules, "sessions": Sessions, "log": Log}
 
 
 def _check(path: Path, name: str, table: object) -> None:

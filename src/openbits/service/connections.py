@@ -19,7 +19,7 @@ from asyncvarlink.serviceinterface import VarlinkServiceInterface
 from asyncvarlink.types import FileDescriptorArray, JSONObject
 
 from openbits.api.wire import MAX_MESSAGE_BYTES
-from openbits.core.enums import Level
+from openbits.core.enums import Integrity, Level
 from openbits.core.model import Identity
 from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie, Token
@@ -50,6 +50,8 @@ class Caller:
     process: int | None = None
     """Pidfd of the peer, where the kernel tells it."""
     level: Level = Level.IMPERSONATE
+    integrity: Integrity | None = None
+    """None as long as nobody has asked."""
     handles: dict[int, Handle] = field(default_factory=dict)
     next_handle: int = 1
     is_closed: bool = False

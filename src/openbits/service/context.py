@@ -6,16 +6,22 @@ from dataclasses import dataclass, field
 from openbits.api.wire import EventInfo
 from openbits.core.access import Settings as AccessSettings
 from openbits.service.adding import Adding
+from openbits.service.certificate_checks import CertificateChecks
+from openbits.service.certificates import Certificates
 from openbits.service.children import Children
+from openbits.service.commands import Commands
 from openbits.service.connections import Caller
 from openbits.service.engine import Engine, wire_event
 from openbits.service.events import Subscriber, overflow
 from openbits.service.logons import Logons
 from openbits.service.notify import Notifier
 from openbits.service.ownership import Ownership
+from openbits.service.policies import PolicyWatch
 from openbits.service.publishing import Publishing
+from openbits.service.quotas import Quotas
 from openbits.service.spawner_link import SpawnerLink
 from openbits.service.tokens import Tokens
+from openbits.service.vault import Vault
 from openbits.store.sqlite import Store
 
 
@@ -27,6 +33,8 @@ class Context:
     uid: int
     process_ids: dict[str, int]
     access: AccessSettings
+    policies: PolicyWatch
+    quotas: Quotas
     link: SpawnerLink
     logons: Logons
     tokens: Tokens
@@ -36,6 +44,10 @@ class Context:
     ownership: Ownership
     publishing: Publishing
     notifier: Notifier
+    commands: Commands
+    certificate_checks: CertificateChecks
+    vault: Vault
+    certificates: Certificates
     store: Store
     streams: dict[Caller, list[Subscriber]] = field(default_factory=dict)
 

@@ -7,15 +7,17 @@ manager; the spawner starts the next one, which finds everything that was acknow
 
 import asyncio
 import errno
+import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from openbits.api.wire import EventInfo, JobInfo
-from openbits.core import codes, events, lifecycle, scheduler
+from openbits.core import codes, events, lifecycle, scheduler, timers
 from openbits.core.enums import ErrorContext, JobState, Priority
 from openbits.core.errors import BitsError
 from openbits.core.model import Job, JobId, Now
+from openbits.core.policies import Policies
 from openbits.core.sessions import LogonRequired
 from openbits.failpoints import failpoint
 from openbits.service.events import EventStream
@@ -47,9 +49,20 @@ CONDITION_SECONDS = 60.0
 """How often a job that waits for a condition (errors.md class E) is tried again: nobody watches networks and volumes
 yet, so trying is how the end of the condition is seen (jobs.md §3.5, reliability.md P12)."""
 
+WAKE_SLICE = 20
+"""So many jobs that a start has to look at are looked at in a turn: in memory at once, and between two other calls."""
+
+LONGEST_WAIT_SECONDS = 60.0
+"""A timer is looked at so often: the clock of the loop stands while the machine sleeps, that of the timers does not."""
+
 KINDS: dict[type[events.Event], str] = {
     events.AddFiles: "files-added",
     events.SetProperties: "changed",
+    events.SetSecret: "changed",
+    events.RemoveSecret: "changed",
+    events.MakeHeadersWriteOnly: "changed",
+    events.SetCertificate: "changed",
+    events.SetCommandLine: "changed",
     events.SetHelperTokenFlags: "token",
     events.HelperTokenSet: "token",
     events.TakeOwnership: "owner",
@@ -59,7 +72,7 @@ KINDS: dict[type[events.Event], str] = {
 
 
 FINAL_STATES = frozenset(state.name.lower() for state in JobState if state.is_final)
-"""With them everybody hears of the job for the last time, also who may not see it any more (jobs.md N9)."""
+"""With them whoever registered for the job hears of it for the last time, also who may not see it any more (N9)."""
 
 
 class Hands(Protocol):
@@ -67,6 +80,14 @@ class Hands(Protocol):
 
     def carry_out(self, record: Record, effect: events.Effect) -> None:
         """Begin the effect; it ends by applying the next event."""
+
+
+class News(NamedTuple):
+    """What follows from a step, when it is on the disk; `changed`: the event, if it is a modification of the job."""
+
+    effects: Sequence[events.Effect]
+    happened: Sequence[StoredEvent]
+    changed: events.Event | None
 
 
 class Engine:
@@ -86,8 +107,14 @@ class Engine:
         self.stream = stream
         self.now = now
         self.hands: Hands
+        self.on_change: Callable[[Record, events.Event | None], None] = lambda _record, _event: None
+        """Called after the commit of a step that changed the job by this event; None: bytes arrived."""
         self._owners_served: dict[int, float] = {}
         self._index = Index()
+        self._asleep: dict[JobId, Record] = {}
+        """Jobs that a restart of the service concerns (T25) and that were not looked at yet."""
+        self._loaded_at = 0.0
+        self._let_go_later: set[int] = set()
         self._shelf = Shelf(self._read)
         self._number = 0
         self._read_job = read_job
@@ -106,13 +133,31 @@ class Engine:
         return self._index.records
 
     def records_of(self, owner_uid: int) -> Collection[Record]:
-        """The part of the queue that belongs to one owner."""
+        """The part of the queue that belongs to one owner, in the order in which its jobs became his."""
         return self._index.by_owner.get(owner_uid, {}).values()
 
     def account_of(self, owner_uid: int) -> str:
         """The account that this uid had when the oldest of its jobs was created; empty if there is none."""
         oldest = next(iter(self.records_of(owner_uid)), None)
         return oldest.job.owner.name if oldest is not None else ""
+
+    @property
+    def job_counts(self) -> Mapping[int, int]:
+        """How many jobs of each owner are not over."""
+        return self._index.job_counts
+
+    @property
+    def policies(self) -> Policies:
+        """The policies in force."""
+        return self._index.policies
+
+    def set_policies(self, policies: Policies) -> None:
+        """The policies have changed; timers that run by them run anew."""
+        self._index.policies = policies
+        for record in list(self._index.active.values()):
+            self._index.leave(record)
+            self._index.enter(record)
+        self.reschedule()
 
     @property
     def owners(self) -> Collection[int]:
@@ -128,26 +173,60 @@ class Engine:
         return list(self._shelf.token_holders.values())
 
     def load(self, heads: Sequence[Head]) -> None:
-        """Take over what the store knows and redo what a crash may have cut off (T25); most jobs need not be read."""
+        """Take over what the store knows; most jobs need not be read.
+
+        What a crash may have cut off is redone (T25): for the first jobs at once, for the others by `wake_all`.
+        """
         now = self.now()
-        awake = []
+        self._loaded_at = now.boot
         for head in heads:
             record = self._record(head.job_id, head.owner_uid, head.state, head.priority)
             record.queued_at = now.boot - max(0.0, now.wall - head.state_since)
+            record.changed_at = timers.last_change_at(head.modified_at, now)
             self._index.add(record)
             if head.wakes:
-                awake.append(record)
-        for record in awake:
-            self.apply(record, events.ServiceRestarted())
+                self._asleep[record.job_id] = record
+        self._wake_some()
         self.reschedule()
+
+    async def wake_all(self) -> None:
+        """Look at every job that the restart concerns, part by part: each part is on the disk before the next one."""
+        count = len(self._asleep)
+        while self._asleep:
+            try:
+                await asyncio.gather(*self._wake_some())
+            except BitsError:  # the store cannot be read or written: the manager ends
+                return
+        if count:
+            log.info("jobs_woken later=%d", count)
+        self.let_go(self._let_go_later)
+
+    def wake(self, record: Record) -> None:
+        """Look at this job now, for somebody who asks for it, if the restart concerns it and its turn has not come."""
+        if record.job_id in self._asleep:
+            self._wake(record)
+
+    def _wake(self, record: Record) -> "asyncio.Future[None]":
+        del self._asleep[record.job_id]
+        return self.apply(record, events.ServiceRestarted())
+
+    def _wake_some(self) -> "list[asyncio.Future[None]]":
+        return [self._wake(record) for record in list(itertools.islice(self._asleep.values(), WAKE_SLICE))]
 
     def create(self, job: Job) -> tuple[Record, "asyncio.Future[None]"]:
         """A new job (T1)."""
         record = self._record(job.job_id, job.owner.uid, job.state, job.properties.priority)
         record.commits += 1
         record.job = job
+        record.changed_at = self.now().boot
         self._index.add(record)
         return record, self._commit(record, None, [], ["created"])
+
+    def announce(self, record: Record, kind: str) -> "asyncio.Future[None]":
+        """Store and tell an event about a job that is not changed by it; done when it is committed."""
+        record.commits += 1
+        event = self._numbered(record, kind)
+        return self._submit(record, [AppendEvent(event)], News((), [event], None))
 
     def _record(self, job_id: JobId, owner_uid: int, state: JobState, priority: Priority) -> Record:
         self._number += 1
@@ -168,8 +247,10 @@ class Engine:
 
         Raises BitsError at once if the event is a request that the job's state forbids.
         """
+        self.wake(record)
         before = record.job
-        after, effects = lifecycle.step(before, event, self.now())
+        now = self.now()
+        after, effects = lifecycle.step(before, event, now)
         if after is before and not effects:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             done.set_result(None)
@@ -178,6 +259,8 @@ class Engine:
         self._index.leave(record)
         record.commits += 1
         record.job = after
+        if lifecycle.is_activity(before, event, after):
+            record.changed_at = now.boot
         failpoint("step.taken")
         if record.owner_uid != owner_uid:
             self._index.hand_over(record, owner_uid)
@@ -185,10 +268,11 @@ class Engine:
         kinds = [KINDS[type(event)]] if type(event) in KINDS else []
         if after.state is not before.state:
             kinds.append("state")
-            self._entered(record)
+            self._entered(record, self._loaded_at if isinstance(event, events.ServiceRestarted) else now.boot)
             log.info("job_state job=%s from=%s to=%s", after.job_id, before.state.name, after.state.name)
         self._index.enter(record)
-        committed = self._commit(record, before, effects, kinds)
+        changed = event if lifecycle.is_modification(before, event, after) else None
+        committed = self._commit(record, before, effects, kinds, changed)
         if after.owner is not before.owner or after.leftovers is not before.leftovers:
             self.let_go(lifecycle.admitted_uids(before) - lifecycle.admitted_uids(after))
         return committed
@@ -200,12 +284,14 @@ class Engine:
 
     def let_go(self, uids: set[int]) -> None:
         """Have those dismissed of these identities that no job needs any more."""
+        if self._asleep:  # one of those may have a file of theirs to remove
+            self._let_go_later |= uids
+            return
         for uid in uids:
             if not self.needs(uid):
                 self._on_owner_gone(uid)
 
-    def _entered(self, record: Record) -> None:
-        now = self.now().boot
+    def _entered(self, record: Record, now: float) -> None:
         state = record.job.state
         if state is JobState.QUEUED:
             record.queued_at = now
@@ -219,7 +305,12 @@ class Engine:
             record.phase = ""
 
     def _commit(
-        self, record: Record, before: Job | None, effects: Sequence[events.Effect], kinds: Sequence[str]
+        self,
+        record: Record,
+        before: Job | None,
+        effects: Sequence[events.Effect],
+        kinds: Sequence[str],
+        changed: events.Event | None = None,
     ) -> "asyncio.Future[None]":
         job = record.job
         changes: list[Change] = []
@@ -229,23 +320,26 @@ class Engine:
             self._forget(record)
         else:
             changes.append(SaveJob(before=before, after=job))
-        happened = [self._numbered(job, kind) for kind in kinds]
+        happened = [self._numbered(record, kind) for kind in kinds]
         changes.extend(AppendEvent(event) for event in happened)
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        committed = asyncio.wrap_future(self._writer.submit(changes))
-        committed.add_done_callback(lambda done: self._committed(done, answer, record, effects, happened))
+        answer = self._submit(record, changes, News(effects, happened, changed))
         self.reschedule()
         return answer
 
-    def _numbered(self, job: Job, kind: str) -> StoredEvent:
-        data = {"state": job.state.name.lower()}
+    def _submit(self, record: Record, changes: Sequence[Change], news: News) -> "asyncio.Future[None]":
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        committed = asyncio.wrap_future(self._writer.submit(changes))
+        committed.add_done_callback(lambda done: self._committed(done, answer, record, news))
+        return answer
+
+    def _numbered(self, record: Record, kind: str) -> StoredEvent:
         return StoredEvent(
             seq=self.stream.next_seq(),
             at=self.now().wall,
             kind=kind,
-            job_id=job.job_id,
-            owner_uid=job.owner.uid,
-            data=data,
+            job_id=record.job_id,
+            owner_uid=record.owner_uid,
+            data={"state": record.state.name.lower()},
         )
 
     def _committed(
@@ -253,8 +347,7 @@ class Engine:
         done: "asyncio.Future[None]",
         answer: "asyncio.Future[None]",
         record: Record,
-        effects: Sequence[events.Effect],
-        happened: Sequence[StoredEvent],
+        news: News,
     ) -> None:
         error = done.exception()
         if error is not None:
@@ -265,11 +358,13 @@ class Engine:
             return
         record.commits -= 1
         failpoint("step.committed")
-        for event in happened:
+        if news.changed is not None:  # before the event that may be the last one of the job
+            self.on_change(record, news.changed)
+        for event in news.happened:
             self.stream.committed_seq = event.seq
             self._tell(record, wire_event(event))
         failpoint("step.told")
-        for effect in effects:
+        for effect in news.effects:
             self.hands.carry_out(record, effect)
             failpoint("step.effect-begun")
         if not answer.done():  # whoever asked may have gone
@@ -284,13 +379,16 @@ class Engine:
 
     def info(self, record: Record) -> JobInfo:
         """What the API shows of a job; why it waits is told by its own turn and by those who have a slot."""
+        self.wake(record)
         rivals = [one for one in self._index.active.values() if one is not record]
-        return job_info(record, [self._candidate(one) for one in (record, *rivals)], self.now())
+        return job_info(record, [self._candidate(one) for one in (record, *rivals)], self.now(), self.policies)
 
     # -- news for subscribers -------------------------------------------------------------------------------------
 
     def progressed(self, record: Record) -> None:
         """Tell subscribers of bytes or a phase, at most every half second a job."""
+        if record.live_bytes is not None:
+            self.on_change(record, None)
         now = self.now()
         if now.boot - record.last_progress_at >= PROGRESS_SECONDS:
             record.last_progress_at = now.boot
@@ -298,11 +396,10 @@ class Engine:
             self._tell(record, {"seq": self.stream.committed_seq, "at": now.wall, "kind": "progress", "job_id": job_id})
 
     def _tell(self, record: Record, event: EventInfo) -> None:
-        registered = record.subscriber_id if record.is_open_to_subscriber else ""
-        interested = self.stream.interested(record.job.owner.uid, event["job_id"], registered)
-        outsider = self.stream.find(record.subscriber_id)
-        if outsider is not None and outsider not in interested and event.get("state") in FINAL_STATES:
-            outsider.put(event)
+        interested = self.stream.interested(record.job.owner.uid, event["job_id"])
+        registered = self.stream.find(record.subscriber_id)
+        if registered is not None and registered not in interested and event.get("state") in FINAL_STATES:
+            registered.put(event)
         if not interested:
             return
         told: EventInfo = {**event, "job": self.info(record)}
@@ -342,7 +439,10 @@ class Engine:
         for job_id in decisions.revoke:
             self.apply(self.records[job_id], events.SlotRevoked())
         for job_id in decisions.grant:
-            self.apply(self.records[job_id], events.SlotGranted())
+            record = self.records[job_id]
+            self.wake(record)
+            if record.state is JobState.QUEUED:  # the restart may have ended its helper token
+                self.apply(record, events.SlotGranted())
         self._set_timer(decisions.check_at)
 
     def _set_timer(self, check_at: float | None) -> None:
@@ -351,13 +451,13 @@ class Engine:
             self._timer = None
         due = min((instant for instant in (self._index.timers.first, check_at) if instant is not None), default=None)
         if due is not None:
-            delay = max(0.0, due - self.now().boot)
+            delay = min(max(0.0, due - self.now().boot), LONGEST_WAIT_SECONDS)
             self._timer = asyncio.get_running_loop().call_later(delay, self._timer_ran_out)
 
     def _timer_ran_out(self) -> None:
         self._timer = None
         for record in self._index.timers.until(self.now().boot):
-            self.apply(record, lifecycle.timer_event(record.job, self.now()) or events.RetryDue())
+            self.apply(record, lifecycle.timer_event(record.job, self.now(), self.policies) or events.RetryDue())
         self.reschedule()
 
 
@@ -378,7 +478,7 @@ def _not_stored(error: BaseException) -> BitsError:
 
 def _is_resumable(job: Job) -> bool:
     """False while a stop would lose bytes: the server named no version that a later request could ask for."""
-    current = job.current_file
+    current = job.next_file
     if current is None:
         return True
     validators = job.files[current].validators

@@ -12,8 +12,8 @@ from openbits.api.wire import EventInfo
 
 QUEUE_LIMIT = 1000
 
-SENT_ONCE = frozenset({"notice", "replaced"})
-"""Events to whoever registered for the job: nothing else tells what they do."""
+SENT_ONCE = frozenset({"notice", "replaced", "certificate"})
+"""Events to whoever registered for the job: nothing else tells what they do. Notices without a number may be lost."""
 
 
 @dataclass(eq=False, slots=True)
@@ -34,11 +34,15 @@ class Subscriber:
         """Queue an event; when the queue is full, say so once in place of all that is not for this subscriber alone."""
         if self.queue.qsize() >= QUEUE_LIMIT:
             waiting = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
-            kept = [one for one in (*waiting, event) if one is not None and one["kind"] in SENT_ONCE]
-            for one in kept:  # the jobs of one subscriber bound their number
+            kept = [one for one in (*waiting, event) if one is not None and _is_sent_once(one)]
+            for one in kept:  # few notices are in flight at a time, and the jobs of one subscriber bound the others
                 self.queue.put_nowait(one)
             event = overflow(event["seq"], event["at"])
         self.queue.put_nowait(event)
+
+
+def _is_sent_once(event: EventInfo) -> bool:
+    return event["kind"] in SENT_ONCE and (event["kind"] != "notice" or "notice_seq" in event)
 
 
 def overflow(seq: int, at: float) -> EventInfo:
@@ -73,11 +77,9 @@ class EventStream:
         """A live subscriber by its id."""
         return self._subscribers.get(subscriber_id)
 
-    def interested(self, owner_uid: int, job_id: str, registered: str) -> list[Subscriber]:
-        """Subscribers that want events of this job, and the one that is `registered` for it, whoever owns the job."""
-        return [
-            one for one in self._subscribers.values() if one.wants(owner_uid, job_id) or one.subscriber_id == registered
-        ]
+    def interested(self, owner_uid: int, job_id: str) -> list[Subscriber]:
+        """Subscribers that want events of this job."""
+        return [one for one in self._subscribers.values() if one.wants(owner_uid, job_id)]
 
     def end(self) -> None:
         """The service stops: every stream ends."""

@@ -1,5 +1,7 @@
 """Where the records of the queue are found without looking at all of them: by owner, by turn, by time, by litter.
 
+It also counts the jobs that are not over, since the limits of jobs are looked at with each new one.
+
 A change of one job costs a few binary searches (and the move of a block of pointers that a list needs), whatever the
 length of the queue.
 """
@@ -11,6 +13,7 @@ from itertools import islice
 from openbits.core import lifecycle
 from openbits.core.enums import JobState, Priority
 from openbits.core.model import Job, JobId
+from openbits.core.policies import DEFAULTS, Policies
 from openbits.service.record import Record
 
 
@@ -52,7 +55,10 @@ class Index:
     """Every record of the queue: `add` it, `leave` before each change of it, `enter` after that, `drop` it at last."""
 
     def __init__(self) -> None:
+        self.policies: Policies = DEFAULTS
         self.records: dict[JobId, Record] = {}
+        self.job_counts: dict[int, int] = {}
+        """How many jobs of each owner are not over."""
         self.by_owner: dict[int, dict[JobId, Record]] = {}
         self.active: dict[JobId, Record] = {}
         self.timers = Ordered()
@@ -66,6 +72,7 @@ class Index:
         self.by_owner.setdefault(record.owner_uid, {})[record.job_id] = record
         if record.state is JobState.QUEUED:
             self._line_of(record).add(record.queued_at, record)
+        self._count(record, 1)
 
     def leave(self, record: Record) -> None:
         """Forget where a record stands, before its job or an instant of it changes."""
@@ -74,6 +81,7 @@ class Index:
             line.remove(record.queued_at, record)
             if not line:
                 del self._lines[record.priority, record.owner_uid]
+        self._count(record, -1)
         self.active.pop(record.job_id, None)
         due = self._due.pop(record.job_id, None)
         if due is not None:
@@ -87,7 +95,8 @@ class Index:
             self._line_of(record).add(record.queued_at, record)
         elif record.state.is_active:
             self.active[record.job_id] = record
-        instants = (lifecycle.next_timer(record.job), record.look_again_at)
+        self._count(record, 1)
+        instants = (lifecycle.next_timer(record.job, self.policies), record.look_again_at)
         due = min((instant for instant in instants if instant is not None), default=None)
         if due is not None:
             self._due[record.job_id] = due
@@ -113,6 +122,14 @@ class Index:
     def littered(self, uid: int) -> list[Record]:
         """The jobs that left temporaries of this uid behind and do not use them any more."""
         return list(self._littered.get(uid, {}).values())
+
+    def _count(self, record: Record, change: int) -> None:
+        if record.state.is_final:
+            return
+        count = self.job_counts.get(record.owner_uid, 0) + change
+        self.job_counts[record.owner_uid] = count
+        if not count:
+            del self.job_counts[record.owner_uid]
 
     def _line_of(self, record: Record) -> Ordered:
         return self._lines.setdefault((record.priority, record.owner_uid), Ordered())

@@ -8,13 +8,28 @@ from asyncvarlink import VarlinkInterface
 
 from openbits.api.wire import INTERFACE
 from openbits.service.answers import Failed
+from openbits.service.methods_commands import CommandMethods
 from openbits.service.methods_events import EventMethods
 from openbits.service.methods_files import FileMethods
 from openbits.service.methods_jobs import JobMethods
+from openbits.service.methods_options import OptionMethods
+from openbits.service.methods_policies import PolicyMethods
+from openbits.service.methods_replies import ReplyMethods
 from openbits.service.methods_tokens import TokenMethods
 
 
-class ServiceInterface(JobMethods, FileMethods, TokenMethods, EventMethods, VarlinkInterface, name=INTERFACE):
+class ServiceInterface(
+    JobMethods,
+    FileMethods,
+    OptionMethods,
+    ReplyMethods,
+    CommandMethods,
+    TokenMethods,
+    EventMethods,
+    PolicyMethods,
+    VarlinkInterface,
+    name=INTERFACE,
+):
     """Jobs of the Background Intelligent Transfer Service."""
 
     errors = (Failed,)

@@ -22,21 +22,30 @@ from openbits import channel
 from openbits.channel import ChannelClosedError, Message
 from openbits.core import events
 from openbits.core.model import Now
+from openbits.core.policies import Policies
 from openbits.core.sessions import EVERYBODY, Difference
 from openbits.failpoints import failpoint
 from openbits.service import config as settings
+from openbits.service import vault
+from openbits.service.accounts import first_login_uid
 from openbits.service.adding import Adding
+from openbits.service.certificate_checks import CertificateChecks
+from openbits.service.certificates import Certificates
 from openbits.service.children import Children, Worker
+from openbits.service.commands import Commands
 from openbits.service.connections import Caller, serve
 from openbits.service.context import Context
 from openbits.service.engine import Engine
 from openbits.service.events import EventStream
 from openbits.service.identities import named
+from openbits.service.inactivity import Inactivity
 from openbits.service.interface import ServiceInterface
 from openbits.service.logons import Logons
 from openbits.service.notify import Notifier
 from openbits.service.ownership import Ownership
+from openbits.service.policies import FOLDER, PolicyError, PolicyWatch
 from openbits.service.publishing import Publishing
+from openbits.service.quotas import Quotas
 from openbits.service.record import Record
 from openbits.service.sessions import Sessions
 from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
@@ -44,6 +53,7 @@ from openbits.service.spawner_link import Record as PeerRecord
 from openbits.service.temporaries import Temporaries
 from openbits.service.tokens import Tokens
 from openbits.service.transfers import Transfers
+from openbits.service.vault import Vault
 from openbits.store.changes import StoreError
 from openbits.store.sqlite import Store, open_store
 from openbits.store.writer import Writer
@@ -58,17 +68,19 @@ def run(control: socket.socket) -> None:
     """Entry of the program; the zygote calls it under the manager's uid."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(levelname)s %(message)s")
     logging.getLogger("asyncvarlink").setLevel(logging.ERROR)  # clients that leave in the middle are no news
-    configured, descriptors = channel.receive(control)
-    channel.close_all(descriptors)
+    configured, credentials = channel.receive(control)
     try:
         config = settings.load(Path(configured["config_dir"]))
+        logging.getLogger().setLevel(config.log.level.upper())
+        policies = PolicyWatch(Path(configured["config_dir"]) / FOLDER)
         store = open_store(Path(configured["store_dir"]))
-    except (settings.ConfigError, StoreError) as error:
+        keys = vault.load(Path(configured["store_dir"]), credentials)
+    except (settings.ConfigError, PolicyError, StoreError) as error:
         log.critical("start_failed %s", error)
         channel.send(control, {"op": "failed", "id": 0, "text": str(error)})
         return
     try:
-        asyncio.run(Manager(control, configured, config, store).serve())
+        asyncio.run(Manager(control, configured, config=config, policies=policies, store=store, keys=keys).serve())
     except ChannelClosedError:
         pass
     finally:
@@ -78,11 +90,22 @@ def run(control: socket.socket) -> None:
 class Manager:
     """The running service."""
 
-    def __init__(self, control: socket.socket, configured: Message, config: settings.Config, store: Store) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        configured: Message,
+        *,
+        config: settings.Config,
+        policies: PolicyWatch,
+        store: Store,
+        keys: Vault,
+    ) -> None:
         self._control = control
         self._configured = configured
         self._config = config
+        self._policies = policies
         self._store = store
+        self._vault = keys
         self._callers: dict[Cookie, Caller] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -107,9 +130,15 @@ class Manager:
         await self._sessions.watch()
         failpoint("start.store-read")
         self._context.engine.load(loaded.heads)
+        self._inactivity.begin()
+        self._renew_seals()
         failpoint("start.queue-loaded")
         log.info("started jobs=%d mode=%s", len(loaded.heads), self._configured["mode"])
         del loaded
+        self._spawn(self._context.engine.wake_all())
+        self._spawn(self._context.commands.sweep())
+        self._spawn(self._inactivity.run())
+        self._spawn(self._policies.run())
         gc.freeze()  # the records stay: collections that walk a hundred thousand of them stop the loop for nothing
         self._context.link.ready()
         self._consider_idle()
@@ -133,15 +162,28 @@ class Manager:
             on_owner_gone=self._owner_gone,
             logon_needed=self._sessions.logon_needed,
         )
+        engine.set_policies(self._policies.policies)
+        self._policies.on_change = self._policies_changed
+        self._inactivity = Inactivity(engine)
         children = Children(link, self._configure_worker)
         publishing = Publishing(engine, children)
         access = self._config.access_settings()
-        adding, temporaries = Adding(engine, children, link), Temporaries(engine, children, access)
+        quotas = Quotas(engine, access, first_login_uid())
+        commands = Commands(
+            engine,
+            link,
+            first_login_uid=first_login_uid(),
+            is_logged_on=self._sessions.is_logged_on,
+            on_possible=self._notice_possible,
+        )
+        adding, temporaries = Adding(engine, children, link, quotas), Temporaries(engine, children, access)
         context = Context(
             mode=self._configured["mode"],
             uid=self._configured["uid"],
             process_ids={**self._configured["pids"], "manager": os.getpid()},
             access=access,
+            policies=self._policies,
+            quotas=quotas,
             link=link,
             logons=Logons(link),
             tokens=Tokens(link, engine, children, self._sessions),
@@ -150,11 +192,25 @@ class Manager:
             adding=adding,
             ownership=Ownership(engine, adding, temporaries, access),
             publishing=publishing,
-            notifier=Notifier(engine),
+            notifier=Notifier(engine, commands),
+            commands=commands,
+            certificate_checks=CertificateChecks(engine),
+            vault=self._vault,
+            certificates=Certificates(children, Path(self._configured["config_dir"])),
             store=self._store,
         )
-        engine.hands = Hands(Transfers(engine, children, temporaries), publishing, context.notifier)
+        transfers = Transfers(engine, children, temporaries, self._vault)
+        engine.hands = Hands(transfers, publishing, context.notifier, commands)
+        engine.on_change = context.notifier.changed
         return context
+
+    def _renew_seals(self) -> None:
+        """Whatever an older key has sealed is sealed by the newest, so that the older ones can be taken away."""
+        engine = self._context.engine
+        for job_id in self._store.jobs_of_other_keys(self._vault.newest) if self._vault.newest else ():
+            record = engine.records.get(job_id)
+            if record is not None and (secrets := self._vault.resealed(record.job)) != record.job.secrets:
+                engine.apply(record, events.SecretsResealed(secrets=secrets))
 
     # -- connections ----------------------------------------------------------------------------------------------
 
@@ -174,6 +230,15 @@ class Manager:
 
     def _sessions_changed(self, change: Difference) -> None:
         self._context.tokens.sessions_changed(change)
+        self._context.commands.look_again()
+
+    def _notice_possible(self, record: Record) -> None:
+        self._context.notifier.try_again(record)
+
+    def _policies_changed(self, policies: Policies) -> None:
+        self._context.engine.set_policies(policies)
+        self._context.commands.look_again()
+        self._inactivity.sweep_soon()
 
     def _disconnected(self, cookie: Cookie) -> None:
         """The streams of the connection end, and with them it: while one waits for its next event nobody reads on."""
@@ -190,6 +255,8 @@ class Manager:
         self._callers.pop(caller.peer.cookie, None)
         for subscriber in self._context.streams.pop(caller, ()):
             self._context.engine.stream.drop(subscriber)
+            self._context.notifier.gone(subscriber)
+            self._context.certificate_checks.gone(subscriber)
             subscriber.queue.put_nowait(None)
         self._consider_idle()
 
@@ -253,10 +320,11 @@ class Manager:
 class Hands:
     """Sends each effect to the part that carries it out."""
 
-    def __init__(self, transfers: Transfers, publishing: Publishing, notifier: Notifier) -> None:
+    def __init__(self, transfers: Transfers, publishing: Publishing, notifier: Notifier, commands: Commands) -> None:
         self._transfers = transfers
         self._publishing = publishing
         self._notifier = notifier
+        self._commands = commands
 
     def carry_out(self, record: Record, effect: events.Effect) -> None:
         """Begin an effect of a committed step."""
@@ -271,6 +339,9 @@ class Hands:
                 self._publishing.remove(record)
             case events.Notify():
                 self._notifier.deliver(record)
+            case events.ForgetCommands():
+                for command in effect.commands:
+                    self._commands.forget(record.job_id, command)
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
 

@@ -7,21 +7,22 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from asyncvarlink import FileDescriptor
 
 from openbits.core import access, codes, events
 from openbits.core.access import Verb
-from openbits.core.enums import Level
+from openbits.core.enums import Integrity, Level
 from openbits.core.errors import BitsError
-from openbits.core.model import Identity
+from openbits.core.model import CommandLine, Identity
 from openbits.core.wording import label
 from openbits.service.connections import MAX_HANDLES, Call, Caller, Handle
 from openbits.service.context import Context
 from openbits.service.record import Record
-from openbits.service.spawner_link import RefusedError, Token
+from openbits.service.spawner_link import Cookie, RefusedError, Token
 
 log = logging.getLogger("openbits.manager")
 
@@ -98,6 +99,7 @@ class Methods:
             raise BitsError(
                 codes.BG_E_NOT_FOUND, f"there is no job {job_id[:64]} in the queue; it may be completed or cancelled"
             )
+        self._engine.wake(record)
         return record
 
     def _open(self, record: Record, call: Call) -> int:
@@ -129,6 +131,23 @@ class Methods:
         await committed
         self._context.publishing.settle(record)
         return await asyncio.shield(closing)
+
+    async def _integrity(self, call: Call) -> Integrity:
+        """Asked once for each connection: a process stays in its session."""
+        if call.token is not None:
+            return await self._context.tokens.integrity_of(call)
+        if self._caller.integrity is None:
+            self._caller.integrity = await self._context.tokens.integrity_of(call)
+        return self._caller.integrity
+
+    @asynccontextmanager
+    async def _allowed(self, record: Record, command: CommandLine | None, by: Cookie) -> AsyncIterator[None]:
+        """`Commands.allowed`, with its refusal for whoever called."""
+        try:
+            async with self._context.commands.allowed(record, command, by):
+                yield
+        except RefusedError as error:
+            raise BitsError(error.hresult, f"cannot record the program to run: {error}") from None
 
     async def _bound(self, call: Call, making: Awaitable[Token]) -> Token:
         return await self._context.tokens.bind(await self._spawner(making), call)

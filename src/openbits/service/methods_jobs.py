@@ -8,13 +8,16 @@ from typing import TypedDict
 from asyncvarlink import FileDescriptor, varlinkmethod
 
 from openbits.api.wire import JobInfo, PropertyValues
-from openbits.core import codes, events, lifecycle, properties
+from openbits.core import codes, events, lifecycle, property_rules
 from openbits.core.access import Verb
-from openbits.core.enums import JobType
+from openbits.core.enums import JobType, Level
 from openbits.core.errors import BitsError
+from openbits.core.model import CommandLine
+from openbits.core.wording import label
 from openbits.failpoints import failpoint
 from openbits.service import audit
 from openbits.service.answers import answered, answered_stream, pages
+from openbits.service.connections import Handle
 from openbits.service.methods import Methods
 from openbits.service.record import Record
 
@@ -43,21 +46,28 @@ class JobMethods(Methods):
         call = self._call(token)
         with call:
             self._may(call.identity, Verb.CREATE_JOB, None)
-            properties.check_display_name_at_create(display_name)
+            property_rules.check_display_name_at_create(display_name)
             if type.upper() not in JobType.__members__:
-                raise BitsError(codes.E_NOTIMPL, f"{type!r} is not a job type; use download")
-            if JobType[type.upper()] is not JobType.DOWNLOAD:
-                raise BitsError(codes.E_NOTIMPL, f"{type} jobs are not built yet; only download jobs are")
+                known = ", ".join(each.name.lower() for each in JobType)
+                raise BitsError(codes.E_NOTIMPL, f"{type!r} is not a job type; use one of {known}")
+            self._context.quotas.check_new_job(call.identity, display_name)
+            integrity = await self._integrity(call)
             await self._spawner(self._context.link.admit(call.identity.uid, call.cookie, []))
             failpoint("create.admitted")
             job = lifecycle.new_job(
                 job_id=uuid.uuid4(),
                 owner=call.identity,
                 display_name=display_name,
+                type=JobType[type.upper()],
                 umask=umask & 0o777,
+                owner_integrity=integrity,
                 now=self._engine.now(),
             )
-            record, committed = self._engine.create(job)
+            try:
+                self._context.quotas.check_new_job(call.identity, display_name)  # others may have been faster
+                record, committed = self._engine.create(job)
+            finally:
+                self._engine.let_go({call.identity.uid})
             await committed
             audit.log("create", job.owner, job=job.job_id, display_name=display_name, type=type)
             return {"job_id": str(job.job_id), "handle": self._open(record, call)}
@@ -103,9 +113,16 @@ class JobMethods(Methods):
     @answered
     async def SetProperties(self, *, handle: int, values: PropertyValues) -> None:
         """Set properties, all or nothing."""
-        record = self._handle(handle).record
-        changed = properties.changed(record.job.properties, dict(values))
-        await self._engine.apply(record, events.SetProperties(properties=changed))
+        opened = self._handle(handle)
+        record = opened.record
+        class_id = property_rules.changed(record.job.properties, dict(values), record.job.type).notification_clsid
+        activation = _activation(opened, class_id) if "notification_clsid" in values and class_id else None
+        async with self._allowed(record, activation, opened.by):
+            self._handle(handle)  # the job may have got another owner meanwhile, or other values
+            changed = property_rules.changed(record.job.properties, dict(values), record.job.type)
+            request = events.SetProperties(properties=changed, names=tuple(values), activation=activation)
+            committed = self._engine.apply(record, request)
+        await committed
         self._context.notifier.deliver(record)
 
     @varlinkmethod
@@ -118,7 +135,12 @@ class JobMethods(Methods):
     @answered
     async def Resume(self, *, handle: int) -> None:
         """Make the job runnable."""
-        await self._engine.apply(self._handle(handle).record, events.Resume())
+        opened = self._handle(handle)
+        found = await self._context.adding.places.find(opened.record, opened.by)
+        committed = self._engine.apply(opened.record, events.Resume())
+        for directory in found:
+            self._engine.apply(opened.record, directory)
+        await committed
 
     @varlinkmethod(return_parameter="hresult")
     @answered
@@ -141,10 +163,19 @@ class JobMethods(Methods):
         """Become the owner (administrators); what the old one entrusted to the job is taken away."""
         record = self._handle(handle).record
         with self._call(token) as call:
-            await self._context.ownership.take(record, call.identity, call.cookie)
+            await self._context.ownership.take(record, call.identity, call.cookie, await self._integrity(call))
+
+
+def _activation(opened: Handle, class_id: str) -> CommandLine:
+    """The class as that of whoever obtained the handle. Raises BitsError if that was only to identify."""
+    if opened.token is not None and opened.token.record.level < Level.IMPERSONATE:
+        what = f"cannot have the program of class {class_id} run as {label(opened.opened_by)}"
+        raise BitsError(codes.CO_E_FAILEDTOIMPERSONATE, f"{what}: obtain the job with a token of level IMPERSONATE")
+    return CommandLine(program="", parameters=class_id, setter=opened.opened_by)
 
 
 def _weight(record: Record) -> int:
-    """As how many jobs one counts in a page: proxy lists may be much longer than all the rest."""
-    settings = record.job.properties
-    return 1 + math.ceil((len(settings.proxy_list) + len(settings.proxy_bypass_list)) / 1024)
+    """As how many jobs one counts in a page: proxy lists and parameters may be much longer than all the rest."""
+    settings, command = record.job.properties, record.job.command_line
+    parameters = command.parameters if command is not None else ""
+    return 1 + math.ceil((len(settings.proxy_list) + len(settings.proxy_bypass_list) + len(parameters)) / 1024)

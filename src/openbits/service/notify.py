@@ -1,32 +1,80 @@
-"""Notices: JobTransferred and JobError to whoever registered for them, at least once (jobs.md §12).
+"""Notices: who is told that a file or a job is done, in which order, and when again (jobs.md §12).
 
-The target of a job is one subscriber of the event stream (the last SetNotify wins, it is not persisted). A pending
-notice is stored with the job until it is acknowledged with success; a refused one is delivered again after the
-minimum retry delay; one whose subscriber vanished waits for the next subscriber. What is pending is dropped when the
-job leaves the state (N8, `core.moves`).
+A job has one delivery at a time, that of its next notice (`core.notices`), and the next one begins when this one was
+taken and that is on the disk (N1). Whom it goes to (§12.2): the live callback, that is the last subscriber that
+SetNotify chose; else the program of the notification class id, which then registers; else the command line, for the
+terminal notice, whatever files are still to be told; else nobody, and it waits. A callback that fails has the command
+line run in its place, and if that fails too everything is tried again after the minimum retry delay (N5, N6). A
+subscriber that vanishes has not been told (N4). The delay does not outlast the service: after a restart everything is
+tried again at once.
+
+No lock is held while a callback runs: an answer is a call like any other, and what the callback did to the job has
+happened by then (N10). What is told of modifications is in `service.modifications`.
 """
 
 import asyncio
+import logging
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from openbits.api.wire import EventInfo
-from openbits.core import codes, events
-from openbits.core.enums import Notice, NotifyFlags
+from openbits.core import codes, events, notices
+from openbits.core.enums import Notice
 from openbits.core.errors import BitsError
-from openbits.core.model import Job
+from openbits.core.model import Job, JobId
+from openbits.core.notices import Due
 from openbits.core.wording import name_of
 from openbits.failpoints import failpoint
+from openbits.service.deliveries import Delivery, Means, Stage, Timer
 from openbits.service.engine import Engine
 from openbits.service.events import Subscriber
+from openbits.service.modifications import Modifications
 from openbits.service.record import Record
+from openbits.service.shares import Shares
 
-FLAG_OF = {Notice.TRANSFERRED: NotifyFlags.JOB_TRANSFERRED, Notice.ERROR: NotifyFlags.JOB_ERROR}
+log = logging.getLogger("openbits.manager")
+
+
+class Commands(Protocol):
+    """Runs programs for notices (`service.commands`)."""
+
+    def is_wanted(self, job: Job) -> bool:
+        """A command line is set, the flag of the pending notice too, and it may be run now."""
+
+    async def run(self, record: Record) -> bool:
+        """Run the command line to its end: True if it took the notice, by exit code 0."""
+
+    async def activate(self, record: Record) -> bool:
+        """Start the program of the notification class id, which registers by itself: True if it was started."""
+
+
+class Flight(NamedTuple):
+    """A notice in flight to a subscriber; the job may have gone on meanwhile, or be over."""
+
+    subscriber_id: str
+    job_id: JobId
+    notice_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Who has the share of a flight."""
+
+    record: Record
+    uid: int
 
 
 class Notifier:
-    """Who is to be told of which job, and what is under way to them; what it remembers is in the records."""
+    """Who is to be told of which job; how far it has come is in the records."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, commands: Commands | None = None, timer: Timer | None = None) -> None:
         self._engine = engine
+        self._commands = commands
+        self._timer = timer or (lambda delay, act: asyncio.get_running_loop().call_later(delay, act))
+        self._shares = Shares(self._woken)
+        self._flights: dict[Flight, Sent] = {}
+        self._programs: set[asyncio.Task[None]] = set()
+        self._modifications = Modifications(engine, self._timer)
 
     def register(self, record: Record, subscriber: Subscriber | None, sees: int | None) -> int:
         """SetNotifyInterface; a pending notice is delivered at once, even if an earlier target had it before (N4).
@@ -41,49 +89,184 @@ class Notifier:
         previous = self._engine.stream.find(record.subscriber_id)
         if previous is not None and previous is not subscriber:
             previous.put({**self._event(record, "replaced"), "registration": record.registrations})
-        _forget_delivery(record)
         record.subscriber_id = "" if subscriber is None else subscriber.subscriber_id
         record.subscriber_sees = sees
         record.registrations += 1
+        self._withdraw(record)
         self.deliver(record)
         return record.registrations
 
     def deliver(self, record: Record) -> None:
-        """Send the pending notice of a job, if there is one, its flag is set and somebody listens."""
-        job = record.job
+        """See that the next notice of a job is on its way, if its flag is set and there is somebody to tell.
+
+        Called when another notice is the next one, and when the flags, the callback or the command line changed.
+        """
+        due = notices.due(record.job)
+        if due is None or not notices.is_wanted(record.job, due.notice):
+            self._withdraw(record)
+            return
+        if record.delivery is not None and record.delivery.due in {due, notices.terminal(record.job)}:
+            return
+        self._withdraw(record)
         target = self._engine.stream.find(record.subscriber_id)
-        if job.pending_notice is None or target is None or not _is_wanted(job):
+        if target is not None:
+            self._call(record, due, target)
+        elif self._commands is not None and record.job.activation is not None:
+            self._run(record, due, Means.PROGRAM)
+        elif (last := self._due_for_command(record)) is not None:
+            self._run(record, last, Means.COMMAND)
+
+    def try_again(self, record: Record) -> None:
+        """Somebody may be told now who could not be before: do not wait for the end of the delay."""
+        if record.delivery is not None and record.delivery.stage is Stage.FAILED:
+            self._withdraw(record)
+        self.deliver(record)
+
+    def changed(self, record: Record, event: events.Event | None) -> None:
+        """A step changed the job by this event, or, if it is None, bytes arrived (`Engine.on_change`)."""
+        if record.subscriber_id:
+            self._modifications.happened(record)
+            if isinstance(event, events.RangesFilled):
+                self._modifications.ranges_filled(record, event.file_index, event.ranges)
+
+    def flight(self, job_id: JobId, notice_seq: int, uid: int, subscriber_id: str | None) -> Flight | None:
+        """The flight of this notice to a subscriber of this user; `subscriber_id` None: to any, the newest first."""
+        return next(
+            (
+                flight
+                for flight, sent in reversed(self._flights.items())
+                if (flight.job_id, flight.notice_seq, sent.uid) == (job_id, notice_seq, uid)
+                and subscriber_id in {None, flight.subscriber_id}
+            ),
+            None,
+        )
+
+    async def acknowledge(self, flight: Flight, hresult: int) -> None:
+        """The callback returned; one that is not the target any more has no say."""
+        sent = self._flights.pop(flight)
+        self._shares.give_back(sent.uid)
+        record, delivery = sent.record, sent.record.delivery
+        if delivery is None or (delivery.subscriber_id, delivery.due.notice_seq) != flight[::2]:
             return
-        if record.sent_notice == (target.subscriber_id, job.notice_seq):
+        if not _is_success(delivery.due, hresult):
+            self._failed(record, delivery, f"{delivery.means.value} answered {codes.label(hresult)}")
             return
-        record.sent_notice = (target.subscriber_id, job.notice_seq)
+        self._withdraw(record)
+        failpoint("notice.acknowledged")
+        await self._engine.apply(record, events.NoticeDelivered(flight.notice_seq))
+        failpoint("notice.delivered")
+
+    def gone(self, subscriber: Subscriber) -> None:
+        """A subscriber vanished, and with it the callbacks: what it had not answered goes to the next target."""
+        subscriber_id = subscriber.subscriber_id
+        lost = [flight for flight in self._flights if flight.subscriber_id == subscriber_id]
+        left = [self._flights.pop(flight) for flight in lost]
+        untold = [sent.record for sent in left] + self._shares.waiting(subscriber.uid)
+        for sent in left:
+            self._shares.give_back(sent.uid)
+        for record in untold:
+            if record.delivery is not None and record.delivery.subscriber_id == subscriber_id:
+                self._withdraw(record)
+                self.deliver(record)
+
+    # -- one delivery ---------------------------------------------------------------------------------------------
+
+    def _call(self, record: Record, due: Due, target: Subscriber) -> None:
+        delivery = self._begin(record, due, Means.CALLBACK, target.uid)
+        delivery.subscriber_id = target.subscriber_id
+        flight = Flight(target.subscriber_id, record.job_id, due.notice_seq)
+        if flight not in self._flights:
+            if not self._shares.take(target.uid, record):
+                return
+            self._flights[flight] = Sent(record, target.uid)
+        delivery.stage = Stage.SENT
         failpoint("notice.due")
-        notice = self._event(record, "notice")
-        if record.is_open_to_subscriber:
+        notice: EventInfo = {**self._event(record, "notice"), "notice": due.notice.value, "notice_seq": due.notice_seq}
+        if due.notice is Notice.FILE:
+            notice["file_index"] = due.file_index
+        elif record.is_open_to_subscriber:
             notice["job"] = self._engine.info(record)
-        target.put({**notice, "notice": job.pending_notice.value, "notice_seq": job.notice_seq})
+        target.put(notice)
         failpoint("notice.queued")
 
-    async def acknowledge(self, record: Record, uid: int, notice_seq: int, hresult: int) -> None:
-        """The subscriber took the notice, or failed to: then it comes again (N5)."""
-        subscriber_id, sent_seq = record.sent_notice or ("", -1)
-        target = self._engine.stream.find(subscriber_id)
-        if sent_seq != notice_seq or target is None or target.uid != uid:
-            raise BitsError(codes.E_INVALIDARG, f"no notice {notice_seq} of job {record.job.job_id} was sent to you")
-        if hresult == codes.S_OK:
-            _forget_delivery(record)
-            failpoint("notice.acknowledged")
-            await self._engine.apply(record, events.NoticeDelivered(notice_seq))
-            failpoint("notice.delivered")
+    def _run(self, record: Record, due: Due, means: Means) -> None:
+        command = record.job.command_line if means is Means.COMMAND else record.job.activation
+        assert command is not None  # noqa: S101  # looked at before
+        delivery = self._begin(record, due, means, command.setter.uid)
+        if self._shares.take(delivery.uid, record):
+            delivery.stage = Stage.SENT
+            task = asyncio.get_running_loop().create_task(self._program(record, delivery))
+            self._programs.add(task)
+            task.add_done_callback(self._programs.discard)
+
+    async def _program(self, record: Record, delivery: Delivery) -> None:
+        """One run of a program; a callback that registered meanwhile has the notice, too."""
+        is_taken, why = False, f"{delivery.means.value} failed"
+        try:
+            assert self._commands is not None  # noqa: S101  # else there is nothing to run
+            if delivery.means is Means.COMMAND:
+                is_taken = await self._commands.run(record)
+            elif await self._commands.activate(record):
+                why = "the program was started, and has not registered yet"
+            if record.command_note:
+                why = f"{delivery.means.value} {record.command_note}"
+        except Exception:
+            log.exception("notice_failed job=%s by=%s", record.job_id, delivery.means.name.lower())
+        finally:
+            self._shares.give_back(delivery.uid)
+        if is_taken:
+            if record.delivery is delivery:
+                self._withdraw(record)
+            await self._engine.apply(record, events.NoticeDelivered(delivery.due.notice_seq))
+        elif record.delivery is delivery:
+            self._failed(record, delivery, why)
+
+    def _failed(self, record: Record, delivery: Delivery, why: str) -> None:
+        """The command line comes in place of what failed; after it, everything again."""
+        due = delivery.due
+        is_refused_file = delivery.means is Means.CALLBACK and due.notice is Notice.FILE  # nothing else comes before it
+        last = None if delivery.means is Means.COMMAND or is_refused_file else self._due_for_command(record)
+        if last is not None:
+            self._withdraw(record)
+            self._run(record, last, Means.COMMAND)
             return
-        if record.notice_timer is not None:  # refused twice
-            record.notice_timer.cancel()
         delay = record.job.properties.minimum_retry_delay_seconds
-        record.notice_timer = asyncio.get_running_loop().call_later(delay, self._again, record)
+        delivery.stage, delivery.why = Stage.FAILED, why
+        delivery.next_at = self._engine.now().wall + delay
+        delivery.timer = self._timer(delay, lambda: self._again(record))
+        log.info("notice_failed job=%s seq=%d again_in=%d why=%s", record.job_id, due.notice_seq, delay, why)
 
     def _again(self, record: Record) -> None:
-        _forget_delivery(record)
+        self._withdraw(record)
         self.deliver(record)
+
+    def _woken(self, record: Record) -> None:
+        """A share is free, and this job is the next in line."""
+        delivery = record.delivery
+        if delivery is None or delivery.stage is not Stage.WAITING:
+            return
+        self._withdraw(record)
+        is_command = delivery.means is Means.COMMAND
+        if is_command and delivery.due == self._due_for_command(record):  # its callback may have failed before
+            self._run(record, delivery.due, Means.COMMAND)
+        else:
+            self.deliver(record)
+
+    def _begin(self, record: Record, due: Due, means: Means, uid: int) -> Delivery:
+        record.delivery = Delivery(due, means, uid, self._engine.now().wall)
+        return record.delivery
+
+    def _withdraw(self, record: Record) -> None:
+        """Forget the delivery; what is in flight keeps its share until it is answered."""
+        if record.delivery is not None:
+            record.delivery.stop()
+            self._shares.leave(record.delivery.uid, record)
+            record.delivery = None
+
+    def _due_for_command(self, record: Record) -> Due | None:
+        """The notice that the command line is run for now; None if there is none of either."""
+        is_wanted = self._commands is not None and self._commands.is_wanted(record.job)
+        return notices.terminal(record.job) if is_wanted else None
 
     def _event(self, record: Record, kind: str) -> EventInfo:
         """What an event to the one registered subscriber has; it is not stored and repeats the last number."""
@@ -91,15 +274,6 @@ class Notifier:
         return {"seq": self._engine.stream.committed_seq, "at": now, "kind": kind, "job_id": str(record.job.job_id)}
 
 
-def _forget_delivery(record: Record) -> None:
-    record.sent_notice = None
-    if record.notice_timer is not None:
-        record.notice_timer.cancel()
-        record.notice_timer = None
-
-
-def _is_wanted(job: Job) -> bool:
-    flags = job.properties.notify_flags
-    if NotifyFlags.DISABLE in flags or job.pending_notice is None:
-        return False
-    return FLAG_OF[job.pending_notice] in flags
+def _is_success(due: Due, hresult: int) -> bool:
+    """S_OK; for a file every code that is no failure (OPEN-52)."""
+    return hresult == codes.S_OK or (due.notice is Notice.FILE and not codes.is_failure(hresult))

@@ -7,7 +7,7 @@ with the flags that made them the owner's rights on files do not matter.
 """
 
 from openbits.core import access, codes, events, lifecycle
-from openbits.core.enums import ErrorContext, Verb
+from openbits.core.enums import ErrorContext, Integrity, Verb
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File, Identity, Temporary
 from openbits.core.wording import label, name_of
@@ -16,11 +16,12 @@ from openbits.service import audit
 from openbits.service.adding import Adding
 from openbits.service.children import BrokerError, ChildLostError
 from openbits.service.engine import Engine
+from openbits.service.failures import CHILD_ENDED, code_of_broker_error
 from openbits.service.identities import Source
+from openbits.service.places import directories_of
 from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie, RefusedError
 from openbits.service.temporaries import BytesLostError, Temporaries
-from openbits.service.transfers import CHILD_ENDED, code_of_broker_error
 
 MAX_DIRECTORIES = statedir.MAX_DIRECTORIES // 16
 """Directories of a job that can be taken over: it must not fill the entry of an administrator."""
@@ -35,7 +36,7 @@ class Ownership:
         self._temporaries = temporaries
         self._settings = settings
 
-    async def take(self, record: Record, owner: Identity, by: Cookie) -> None:
+    async def take(self, record: Record, owner: Identity, by: Cookie, integrity: Integrity) -> None:
         """Make the caller `owner` the owner; `by` vouches for its identity.
 
         Raises BitsError, and nothing was changed: E_ACCESSDENIED, BG_E_INVALID_STATE, BG_E_NEW_OWNER_NO_FILE_ACCESS,
@@ -48,7 +49,7 @@ class Ownership:
         lifecycle.check_not_final(record.job, events.TakeOwnership)
         try:
             async with record.filing:  # no attempt opens a file meanwhile
-                await self._hand_over(record, owner, by)
+                await self._hand_over(record, owner, by, integrity)
             await self._admit(record, owner, by)  # its last job may have ended meanwhile, and the entry with it
         finally:
             self._engine.let_go({owner.uid})  # or this one has
@@ -56,7 +57,7 @@ class Ownership:
             "take-ownership", owner, job=record.job.job_id, former_owner_uid=former.uid, former_owner_name=former.name
         )
 
-    async def _hand_over(self, record: Record, owner: Identity, by: Cookie) -> None:
+    async def _hand_over(self, record: Record, owner: Identity, by: Cookie, integrity: Integrity) -> None:
         if record.job.state.is_active:
             await self._engine.apply(record, events.SlotRevoked())
         try:
@@ -64,7 +65,8 @@ class Ownership:
             await self._admit(record, owner, by)
             copies = await self._copies(record, owner, by)
             _check_directories(record, owner)  # files may have been added meanwhile
-            committed = self._engine.apply(record, events.TakeOwnership(owner=owner, copies=copies))
+            taking = events.TakeOwnership(owner=owner, integrity=integrity, copies=copies)
+            committed = self._engine.apply(record, taking)
         except BaseException:
             self._temporaries.tidy(record)
             raise
@@ -73,7 +75,7 @@ class Ownership:
 
     async def _admit(self, record: Record, owner: Identity, by: Cookie) -> None:
         try:
-            await self._adding.admit(owner.uid, by, _directories(record))
+            await self._adding.admit(owner.uid, by, *_directories(record))
         except RefusedError as error:
             raise BitsError(error.hresult, f"cannot take ownership of {name_of(record.job)}: {error}") from error
 
@@ -91,13 +93,15 @@ class Ownership:
         return tuple(copies)
 
 
-def _directories(record: Record) -> set[Directory]:
-    return {file.directory for file in record.job.files if not file.is_published}
+def _directories(record: Record) -> tuple[set[Directory], set[Directory]]:
+    """Where files of the job are still to be made, and where they are read."""
+    made, read = directories_of(file for file in record.job.files if not file.is_published)
+    return (made if record.job.reply is None else made | {record.job.reply.directory}), read
 
 
 def _check_directories(record: Record, owner: Identity) -> None:
     """The directories of a job of his own are in the owner's entry already."""
-    count = len(_directories(record))
+    count = sum(map(len, _directories(record)))
     if owner.uid != record.job.owner.uid and count > MAX_DIRECTORIES:
         what = f"cannot take ownership of {name_of(record.job)}: its files go to {count} directories, "
         advice = f"the limit is {MAX_DIRECTORIES}; complete or cancel it as it is, which an administrator may"

@@ -65,14 +65,18 @@ class Presence:
 
 
 def running_uids(zygote_pid: int) -> set[int]:
-    """Real uid of every process but the zygote's children, who act for somebody who may be gone; no zombies."""
-    found = set()
+    """Real uid of every process but zombies and those below the zygote, who act for somebody who may be gone."""
+    uids, parents = dict[int, int](), dict[int, int]()
     for folder in PROCESSES.glob("[0-9]*"):
         with contextlib.suppress(OSError, KeyError):  # it has ended
             fields = dict(_fields((folder / "status").read_text(errors="replace")))
-            if int(fields["PPid"]) != zygote_pid and fields["State"] not in {"Z", "X"}:
-                found.add(int(fields["Uid"]))
-    return found
+            if fields["State"] not in {"Z", "X"}:
+                pid = int(folder.name)
+                uids[pid], parents[pid] = int(fields["Uid"]), int(fields["PPid"])
+    below, found = set[int](), {zygote_pid}
+    while found := {pid for pid, parent in parents.items() if parent in found} - below:
+        below |= found
+    return {uid for pid, uid in uids.items() if pid not in below}
 
 
 def _fields(status: str) -> Iterator[tuple[str, str]]:

@@ -2,10 +2,8 @@
 
 import asyncio
 import enum
-import errno
 import logging
 from collections.abc import Awaitable, Coroutine, Iterable
-from email.utils import parsedate_to_datetime
 
 from openbits.core import codes, events, lifecycle
 from openbits.core.enums import ErrorContext, JobState
@@ -13,12 +11,13 @@ from openbits.core.errors import BitsError
 from openbits.core.model import File, JobError, Leftover, Temporary
 from openbits.core.wording import label
 from openbits.failpoints import failpoint
+from openbits.service import finishing
 from openbits.service.children import Broker, BrokerError, ChildLostError, Children
 from openbits.service.engine import Engine
+from openbits.service.failures import job_error_of
 from openbits.service.identities import Source, source_of_maker
 from openbits.service.record import Record
 from openbits.service.spawner_link import RefusedError
-from openbits.service.transfers import job_error_of
 
 log = logging.getLogger("openbits.manager")
 
@@ -93,18 +92,15 @@ class Publishing:
                 await self._publish_one(record, file, file.temporary)
             except Exception as failure:  # noqa: BLE001  # every way to fail is the answer to Complete
                 error = job_error_of(failure, file, index, self._engine.now().wall, _label_of_maker(record, file))
-                return error, index if _is_lost(failure) else None
+                return error, index if finishing.is_lost(failure) else None
             failpoint("complete.renamed")
             await self._engine.apply(record, events.FilePublished(file_index=index))
             failpoint("complete.row-written")
         return None, None
 
     async def _publish_one(self, record: Record, file: File, temporary: Temporary) -> None:
-        def publish(broker: Broker) -> Awaitable[None]:
-            return broker.publish(file.directory, temporary, file.name, record.job.umask, _modified_ns(file))
-
         maker = _maker_of(record, temporary, ())  # a token of another job was not given for this (I-12)
-        await self._children.with_broker(maker.uid, maker.by, publish)
+        await finishing.publish(self._children, maker, record.job, file)
 
     async def _remove(self, record: Record) -> None:
         """Remove what is of no use now; then a job that was over by then is answered."""
@@ -131,7 +127,7 @@ class Publishing:
             return Removal.DONE
 
         def remove(broker: Broker) -> Awaitable[None]:
-            return broker.remove(item.directory, temporary)
+            return broker.remove(item.made_in if isinstance(item, File) else item.directory, temporary)
 
         try:
             maker = _maker_of(record, temporary, self._engine.token_holders())
@@ -158,13 +154,6 @@ def _label_of_maker(record: Record, file: File) -> str:
     return label(record.job.owner) if uid == record.job.owner.uid else f"uid {uid}"
 
 
-def _is_lost(failure: Exception) -> bool:
-    """True if the temporary file is gone or not the one we made: then its bytes have to be fetched again."""
-    if not isinstance(failure, BrokerError):
-        return False
-    return failure.step == "changed" or (failure.step == "publish" and failure.errno == errno.ENOENT)
-
-
 def answer(record: Record, *, is_clean: bool) -> None:
     """Answer the Complete or Cancel that waits for this job, which is over; `is_clean`: nothing was left behind."""
     failpoint("close.answering")
@@ -180,13 +169,3 @@ def answer_failure(record: Record, error: BitsError) -> None:
     if record.closing is not None and not record.closing.done():
         record.closing.set_exception(error)
     record.closing = None
-
-
-def _modified_ns(file: File) -> int | None:
-    """Last-Modified of the version that was transferred (jobs.md §8.5); None leaves the local time."""
-    if not file.validators.last_modified:
-        return None
-    try:
-        return int(parsedate_to_datetime(file.validators.last_modified).timestamp()) * 1_000_000_000
-    except ValueError:
-        return None

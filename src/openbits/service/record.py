@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from openbits.core.enums import JobState, Priority
 from openbits.core.model import Job, JobError, JobId, Temporary
+from openbits.service.deliveries import Delivery
 from openbits.service.spawner_link import Token
 
 KEPT = 10_000
@@ -56,6 +57,17 @@ class Spare(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class CertificateCallback:
+    """Who is asked about the certificates of servers (jobs.md §9.8), and what it accepted since it was set (V4)."""
+
+    subscriber_id: str
+    sees: int | None
+    """As `Record.subscriber_sees`."""
+    accepted: set[tuple[str, bytes]] = field(default_factory=set)
+    """host:port and SHA-256 of the certificate."""
+
+
+@dataclass(slots=True, eq=False)
 class Record:
     """A job in the manager. Handles keep it after the job has left the queue, so that getters still work."""
 
@@ -76,6 +88,8 @@ class Record:
     phase: str = ""
     closing: "asyncio.Future[int] | None" = None
     """Result of the Complete or Cancel that is being carried out."""
+    command_note: str = ""
+    """How the last run of its notify command failed."""
     complete_error: JobError | None = None
     """Why the last Complete failed; the job stays and says so."""
     spare: Spare | None = None
@@ -87,14 +101,17 @@ class Record:
     """The uid whose jobs it may see because it was chosen for one, None: everybody's; the job may change hands."""
     registrations: int = 0
     """How often that was chosen: the number of the present choice."""
-    sent_notice: tuple[str, int] | None = None
-    """Subscriber and number of the notice that is under way to it."""
-    notice_timer: asyncio.TimerHandle | None = None
-    """Runs while a notice that was refused waits to be sent again."""
+    delivery: Delivery | None = None
+    """The next notice of the job on its way to somebody; None: there is none, or nobody to tell."""
+    certificate_callback: CertificateCallback | None = None
     last_progress_at: float = 0.0
     last_served_at: float = 0.0
     queued_at: float = 0.0
     active_since: float = 0.0
+    changed_at: float = 0.0
+    """When the job was last modified: its `modified_at` on the boot clock, which may be before the machine started."""
+    told_of_expiry_at: float | None = None
+    """The `changed_at` of which it was announced that the job will be cancelled for inactivity."""
     look_again_at: float | None = None
     """Boot clock: when a job that waits for a condition to end is tried again; see `engine.CONDITION_SECONDS`."""
     _job: Job | None = None
@@ -147,8 +164,12 @@ class Record:
 
     @property
     def is_busy(self) -> bool:
-        """Something goes on with the job, so it stays in memory."""
-        return self.commits > 0 or self.state.is_active
+        """Something goes on with the job, or it has names that are not stored, so it stays in memory."""
+        return self.commits > 0 or self.state.is_active or self._has_new_names
+
+    @property
+    def _has_new_names(self) -> bool:
+        return self._job is not None and any(file.new_remote_name for file in self._job.files)
 
     def let_go(self) -> None:
         """Forget the job until it is asked for; one that is not in the store any more is kept."""

@@ -97,6 +97,10 @@ class Sessions:
         """The rule that keeps the jobs of this owner from running now; None if they may."""
         return self._rules.logon_needed(uid, self._picture)
 
+    def is_logged_on(self, uid: int) -> bool:
+        """Whether programs may be run for this user now (jobs.md §12.5 C10)."""
+        return self._rules.counts_as_logged_on(uid, self._picture)
+
     def is_over(self, session: Session) -> bool:
         """Whether a session has ended."""
         return self._picture is None or session not in self._picture.sessions

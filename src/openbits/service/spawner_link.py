@@ -124,9 +124,12 @@ class SpawnerLink:
 
     # -- requests -------------------------------------------------------------------------------------------------
 
-    async def start(self, program: str, uid: int, by: Cookie | None) -> socket.socket:
-        """Start a broker or worker under `uid`; the answer is its control channel. Raises RefusedError."""
-        _, descriptors = await self._request({"op": "start", "program": program, "uid": uid, "by": by})
+    async def start(self, program: str, uid: int, by: Cookie | None, **what: str) -> socket.socket:
+        """Start a child under `uid`; the answer is its control channel. Raises RefusedError.
+
+        A notify runner is started for the `command` that `allow_command` recorded, and nobody need vouch for it.
+        """
+        _, descriptors = await self._request({"op": "start", "program": program, "uid": uid, "by": by, **what})
         return _one_socket(descriptors)
 
     async def open_token(self, by: Cookie, level: Level) -> Token:
@@ -151,9 +154,13 @@ class SpawnerLink:
             far.close()
         return self._token(*answer)
 
-    async def admit(self, uid: int, by: Cookie, directories: Sequence[Directory]) -> None:
+    async def admit(
+        self, uid: int, by: Cookie, directories: Sequence[Directory], read_only: Sequence[Directory] = ()
+    ) -> None:
         """Record that jobs of `uid` may go on without a connection, in these directories. Raises RefusedError."""
-        for part in _parts([{"path": d.path, "dev": d.dev, "ino": d.ino} for d in directories]):
+        made = [{"path": d.path, "dev": d.dev, "ino": d.ino} for d in directories]
+        read = [{"path": d.path, "dev": d.dev, "ino": d.ino, "is_read_only": True} for d in read_only]
+        for part in _parts(made + read):
             try:
                 await self._request({"op": "admit", "uid": uid, "by": by, "directories": part})
             except RefusedError as error:
@@ -163,6 +170,19 @@ class SpawnerLink:
     async def dismiss(self, uid: int) -> None:
         """The last job of `uid` has ended."""
         await self._request({"op": "dismiss", "uid": uid})
+
+    async def allow_command(self, uid: int, name: str, by: Cookie) -> None:
+        """Record that this command (`commandline.name`) may be run as `uid`, whom `by` proves. Raises RefusedError."""
+        await self._request({"op": "allow-command", "uid": uid, "command": name, "by": by})
+
+    async def forget_command(self, uid: int, name: str) -> None:
+        """It may not any more."""
+        await self._request({"op": "forget-command", "uid": uid, "command": name})
+
+    async def commands(self, after: str) -> list[str]:
+        """Some recorded commands as `<uid>.<name>`: in order, the first ones behind `after`."""
+        answer, _ = await self._request({"op": "commands", "after": after})
+        return list(answer["names"])
 
     def describe(self, token: Token, identity: Identity, session: Session | None) -> None:
         """Remember of a new token what the spawner does not know: the account name and the session it ends with."""

@@ -103,7 +103,7 @@ class Temporaries:
         if not access.may_hand_over(token.record.identity, owner, self._settings) or self._is_full(owner.uid):
             return
         try:
-            descriptor = await self._read(helper, file.directory, temporary)
+            descriptor = await self._read(helper, file.made_in, temporary)
         except (BrokerError, ChildLostError, RefusedError) as error:
             log.warning("no_spare job=%s name=%s why=%s", record.job.job_id, temporary.name, error)
             return
@@ -118,18 +118,18 @@ class Temporaries:
         file = record.job.files[index]
 
         async def note(temporary: Temporary) -> None:
-            leftover = Leftover(directory=file.directory, temporary=temporary)
+            leftover = Leftover(directory=file.made_in, temporary=temporary)
             committed = self._engine.apply(record, events.LeftoverNoted(leftover=leftover))
             lifecycle.check_not_final(record.job)
             await committed
 
         async def retract(temporary: Temporary) -> None:
-            gone = (Leftover(directory=file.directory, temporary=temporary),)
+            gone = (Leftover(directory=file.made_in, temporary=temporary),)
             await self._engine.apply(record, events.TemporariesRemoved(file_indexes=(), leftovers=gone))
 
         source = await self._source(record, file, adopter)
         try:
-            copy, descriptor = await self.make(adopter, file.directory, note, retract, by_helper=by_helper)
+            copy, descriptor = await self.make(adopter, file.made_in, note, retract, by_helper=by_helper)
             os.close(descriptor)
             await self._fill(record, file, adopter, copy, source)
         except BaseException:
@@ -149,7 +149,7 @@ class Temporaries:
         for offset in range(0, file.transferred_bytes, COPY_BYTES):
             lifecycle.check_not_final(record.job)
             length = min(COPY_BYTES, file.transferred_bytes - offset)
-            piece = partial(_copy_piece, directory=file.directory, copy=copy, source=source, at=offset, length=length)
+            piece = partial(_copy_piece, directory=file.made_in, copy=copy, source=source, at=offset, length=length)
             try:
                 await self._children.with_broker(adopter.uid, adopter.by, piece)
             except BrokerError as error:
@@ -167,7 +167,7 @@ class Temporaries:
         why = ""
         for reader in readers:
             try:
-                return await self._read(reader, file.directory, temporary)
+                return await self._read(reader, file.made_in, temporary)
             except (BrokerError, RefusedError) as error:
                 if isinstance(error, BrokerError) and error.errno in PASSING_TROUBLE:
                     raise

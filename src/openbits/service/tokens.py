@@ -7,7 +7,7 @@ job's owner logs off (I-10), or clears it.
 import logging
 
 from openbits.core import codes, events
-from openbits.core.enums import ErrorContext
+from openbits.core.enums import ErrorContext, Integrity
 from openbits.core.errors import BitsError
 from openbits.core.model import JobError
 from openbits.core.sessions import Difference
@@ -47,6 +47,17 @@ class Tokens:
             token.close()
             raise
         return token
+
+    async def integrity_of(self, call: Call) -> Integrity:
+        """The integrity level of who calls; whether the superuser is in a session, his token or his process says."""
+        if call.identity.uid != 0:
+            return Integrity.MEDIUM
+        try:
+            presented = call.token
+            session = presented.record.session if presented else await self._sessions.session_of(call.process)
+        except BitsError:  # as where nobody knows of sessions
+            session = None
+        return Integrity.SYSTEM if session is None else Integrity.HIGH
 
     def check(self, token: Token) -> None:
         """Raises BitsError E_HANDLE if the token has ended since it was recognised or made."""

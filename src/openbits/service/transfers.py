@@ -1,64 +1,52 @@
-"""Moving one file: the local-file identity's broker opens it, the network identity's worker fills it.
+"""Moving one file: brokers open, the network identity's worker moves the bytes (docs/processes.md).
 
-Only descriptors cross from broker to worker. Everything that goes wrong ends as an `AttemptFailed` event (or
-`TokenLost`); its class in `core.codes` decides what happens next.
+The file that is made is opened by its maker's broker: that of the local-file identity, or of the network identity for
+an upload to a file of this machine. A file that is read (`file:`) is opened by the other one's. Only descriptors cross
+from broker to worker. Everything that goes wrong ends as an `AttemptFailed` event (or `TokenLost`); its class in
+`core.codes` decides what happens next.
 """
 
 import asyncio
+import json
 import logging
 import os
+import posixpath
 import random
 
-from openbits.channel import Message
-from openbits.core import codes, events, proxies
+from openbits.channel import Message, close_all
+from openbits.core import codes, events, names, proxies, secrets
 from openbits.core.access import Use
 from openbits.core.enums import ErrorContext, Priority
 from openbits.core.errors import BitsError
-from openbits.core.model import File, JobError, Temporary, Validators
+from openbits.core.model import File, JobError, Validators
 from openbits.core.wording import host_of, public_url
 from openbits.failpoints import failpoint
-from openbits.service.children import Broker, BrokerError, ChildLostError, Children, Worker
+from openbits.service import certificate_checks, finishing
+from openbits.service.children import Attributes, BrokerError, ChildLostError, Children, Worker
 from openbits.service.engine import Engine
-from openbits.service.identities import Source, source_for, source_of_maker
+from openbits.service.failures import CannotFetchError, TemporaryLostError, job_error_of, path_of, protocol_of
+from openbits.service.identities import Source, source_for
+from openbits.service.opening import NOBODY, Opening, OvertakenError
 from openbits.service.record import Record
-from openbits.service.spawner_link import RefusedError
-from openbits.service.temporaries import PASSING_TROUBLE, BytesLostError, Temporaries
+from openbits.service.temporaries import Temporaries
+from openbits.service.vault import Vault
 
 log = logging.getLogger("openbits.manager")
-
-CHILD_ENDED = 0x8007042B
-"""HRESULT_FROM_WIN32(ERROR_PROCESS_ABORTED): a broker or worker died; transient by rule E8."""
-
-NO_IDENTITY = 0x80070525
-"""HRESULT_FROM_WIN32(ERROR_NO_SUCH_USER): nothing vouches for the identity any more; transient by rule E8."""
-
-
-CODE_OF_REFUSAL = {"broken": CHILD_ENDED, "own-service": codes.E_ACCESSDENIED}
-"""The others mean that nothing vouches for the identity now."""
-
-NOBODY = Source(uid=-1, by=None, label="")
-
-
-class OvertakenError(Exception):
-    """The job was stopped, and this attempt has not heard of it yet: it must not make a file now."""
-
-
-class TemporaryLostError(BitsError):
-    """The temporary file of an unfinished file was removed, replaced or cut more than once."""
 
 
 class Transfers:
     """Starts and stops attempts."""
 
-    def __init__(self, engine: Engine, children: Children, temporaries: Temporaries) -> None:
+    def __init__(self, engine: Engine, children: Children, temporaries: Temporaries, vault: Vault) -> None:
         self._engine = engine
         self._children = children
         self._temporaries = temporaries
+        self._vault = vault
 
     def start(self, record: Record, effect: events.StartTransfer) -> None:
         """Carry out StartTransfer; an effect that a later step has overtaken does nothing."""
         if record.job.epoch == effect.epoch and record.job.state.is_active:
-            attempt = Attempt(self._engine, self._children, self._temporaries, record, effect)
+            attempt = Attempt(self._engine, self._children, self._temporaries, record, effect, vault=self._vault)
             record.transfer = asyncio.get_running_loop().create_task(attempt.run())
 
     def stop(self, record: Record) -> None:
@@ -78,19 +66,29 @@ class Attempt:
         temporaries: Temporaries,
         record: Record,
         order: events.StartTransfer,
+        *,
+        vault: Vault,
     ) -> None:
         self._engine = engine
         self._children = children
         self._temporaries = temporaries
+        self._vault = vault
+        self._headers: str | None = None
         self._record = record
         self._index = order.file_index
         self._epoch = order.epoch
         self._runs = 0
         self._ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """How a run of the worker ended: True if the file has to begin again."""
+        self._size: int | None = None
+        """Of the whole file, when the worker has moved all of it."""
+        self._opening = Opening(engine, children, temporaries, record, order)
         self._local = self._network = NOBODY
         self._acting = NOBODY
-        self._offset = 0
+        self._side = ErrorContext.LOCAL_FILE
+        """Which file a broker that fails now is concerned with."""
+        self._source: Attributes | None = None
+        """What is read, if that is a file of this machine."""
 
     @property
     def _file(self) -> File:
@@ -120,35 +118,77 @@ class Attempt:
     async def _run(self) -> bool:
         """One run of the worker: True if the row knows that the file has to begin again."""
         worker: Worker | None = None
+        passed: list[int] = []
         try:
-            self._local = source_for(self._record, Use.DOWNLOAD_TEMPORARY, ErrorContext.LOCAL_FILE)
-            self._network = source_for(self._record, Use.SOCKET, ErrorContext.REMOTE_FILE)
-            self._acting = self._network
-            self._check_proxies()
-            self._acting = self._local
+            self._choose_identities()
+            if self._is_all_there:
+                await self._publish(self._file.transferred_bytes)
+                return False
+            self._check()
             async with self._record.filing:
-                descriptor = await self._open()
-            self._acting = self._network
-            try:
-                worker = await self._children.worker(self._network.uid, self._network.by)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            worker.transfer(self._key, self._order(), descriptor, self._news)
+                await self._open_all(passed)
+            self._act(self._network)
+            worker = await self._children.worker(self._network.uid, self._network.by)
+            order = self._order()
+            descriptors, passed = [*passed, *self._entrusted()], []
+            worker.transfer(self._key, order, descriptors, self._news)
             failpoint("transfer.ordered")
-            return await self._ended
+            if await self._ended:
+                return True
+            if self._size is not None and self._has_to_be_finished:
+                await self._finish_file(self._size)
         except asyncio.CancelledError:
             if worker is not None:
                 worker.cancel(self._key)
             raise
+        finally:
+            close_all(passed)
+        return False
+
+    def _choose_identities(self) -> None:
+        """The row of identity.md §4 for each side of this file."""
+        is_upload, is_file = self._file.is_upload, self._path is not None
+        local = Use.UPLOAD_SOURCE if is_upload else Use.DOWNLOAD_TEMPORARY
+        self._local = source_for(self._record, local, ErrorContext.LOCAL_FILE)
+        remote = Use.SMB_REMOTE_FILE if is_file else Use.SOCKET
+        self._network = source_for(self._record, remote, ErrorContext.REMOTE_FILE)
+        self._act(self._network)
+
+    def _act(self, identity: Source) -> None:
+        """Who acts from now on, for the error object."""
+        self._acting = identity
+        self._side = ErrorContext.LOCAL_FILE if identity is self._local else ErrorContext.REMOTE_FILE
+
+    def _check(self) -> None:
+        """What forbids this attempt before anything is opened."""
+        self._check_whole()
+        if self._path is None:
+            self._check_http()
+
+    async def _open_all(self, passed: list[int]) -> None:
+        """Add the descriptors for the worker: of the file that is made, and of a file that is read."""
+        reader, maker = (self._local, self._network) if self._file.is_upload else (self._network, self._local)
+        source = None
+        if self._path is not None:
+            await self._find_remote_directory()
+            self._act(reader)
+            source = await self._open_source(reader)
+        try:
+            self._act(maker)
+            passed.append(await self._opening.open(maker))
+        finally:
+            if source is not None:
+                passed.append(source)
 
     def _order(self) -> Message:
         file = self._file
         validators = file.validators
         properties = self._record.job.properties
+        refusal = certificate_checks.refusal(self._engine, self._record)
         return {
-            "url": file.remote_name,
-            "offset": self._offset,
+            "url": file.present_remote_name,
+            "is_upload": file.is_upload,
+            "offset": self._opening.offset,
             "validators": {
                 "size_bytes": validators.size_bytes,
                 "etag": validators.etag,
@@ -160,132 +200,118 @@ class Attempt:
                 "list": properties.proxy_list,
                 "bypass": properties.proxy_bypass_list,
             },
+            "tls_refusal": None if refusal is None else {"hresult": refusal.hresult, "detail": refusal.text},
         }
 
-    def _check_proxies(self) -> None:
-        """Setters store the lists unread; that they cannot be used is found here (jobs.md §7.2)."""
+    def _entrusted(self) -> list[int]:
+        """What was entrusted to the job and goes into its requests: a memory file, which no message has room for."""
+        if self._headers is None:
+            return []
+        memory = os.memfd_create("entrusted", os.MFD_CLOEXEC)
+        os.write(memory, json.dumps({"headers": secrets.fields_of(self._headers)}).encode())
+        os.lseek(memory, 0, os.SEEK_SET)
+        return [memory]
+
+    def _check_whole(self) -> None:
+        """Rather nothing than another file than the one that was asked for, or bytes that nobody requested (§8.9)."""
+        step = "add the whole file to another job" if self._file.ranges else "switch on_demand_mode off to get the file"
+        if self._file.ranges or self._record.job.properties.on_demand_mode:
+            kind = "a file with ranges" if self._file.ranges else "ranges on demand"
+            text = f"cannot fetch {kind}: this version transfers whole files only; {step}"
+            raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
+
+    def _check_http(self) -> None:
+        """Setters store the proxy lists unread; that they cannot be used is found here (jobs.md §7.2)."""
+        if self._file.is_upload:
+            text = "uploads to web servers need the upload protocol, which this version does not have; use file:///path"
+            raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
         settings = self._record.job.properties
         try:
             proxies.of_settings(settings.proxy_usage, settings.proxy_list, settings.proxy_bypass_list)
         except proxies.BadProxiesError as error:
             code = codes.BG_E_INVALID_PROXY_INFO
             raise BitsError(code, str(error), context=ErrorContext.GENERAL_TRANSPORT) from None
+        self._headers = self._vault.headers(self._record.job)
 
-    # -- the local file -------------------------------------------------------------------------------------------
+    # -- files of this machine as remote files --------------------------------------------------------------------
 
-    async def _broker(self) -> Broker:
-        """Asked for before each request: an idle one may be retired at any time."""
-        return await self._children.broker(self._local.uid, self._local.by)
+    @property
+    def _path(self) -> str | None:
+        """Of the remote file, if it is one of this machine."""
+        return names.path_of(self._file.present_remote_name)
 
-    async def _open(self) -> int:
-        """A descriptor of the temporary file: the one that is there, a copy of another identity's, or a new one."""
-        temporary = self._file.temporary
-        if temporary is None:
-            return await self._create()
-        loss = note = ""
-        if temporary.ino and temporary.uid != self._local.uid and self._file.transferred_bytes > 0:
-            note = await self._adopt()
-            temporary = self._file.temporary or temporary
-        if temporary.ino and temporary.uid == self._local.uid:
-            descriptor, loss = await self._reopen(temporary)
-            if descriptor is not None:
-                return descriptor
-        is_counted = bool(loss) and self._file.transferred_bytes > 0
-        await self._remove_old(temporary)
-        if is_counted:
-            self._count_loss(temporary, loss)
-        return await self._create(note)
-
-    async def _adopt(self) -> str:
-        """Go on in a copy of our own, or say why the file has to begin again."""
-        by_helper = self._local.by is not None
-        try:
-            copy = await self._temporaries.copy(self._record, self._index, self._local, by_helper=by_helper)
-        except BytesLostError as error:
-            log.warning("bytes_lost job=%s file=%d why=%s", self._record.job.job_id, self._index, error)
-            return f"began again as {self._local.label}, who cannot have the bytes of the former identity: {error}"
-        failpoint("copy.filled")
-        event = events.TemporaryAdopted(epoch=self._epoch, file_index=self._index, temporary=copy)
-        committed = self._engine.apply(self._record, event)
-        if self._file.temporary != copy:
-            self._temporaries.tidy(self._record)
-            raise OvertakenError
-        await committed
-        failpoint("copy.adopted")
-        return ""
-
-    async def _reopen(self, temporary: Temporary) -> tuple[int | None, str]:
-        """The descriptor, or why the file is lost (OPEN-34)."""
-        try:
-            size, descriptor = await (await self._broker()).reopen(self._file.directory, temporary)
-        except BrokerError as error:
-            if error.step not in {"changed", "reopen"} or error.errno in PASSING_TROUBLE:
-                raise
-            return None, str(error)
-        if size < self._file.transferred_bytes:
-            os.close(descriptor)
-            return None, f"somebody cut it from {self._file.transferred_bytes} to {size} bytes"
-        self._offset = self._file.transferred_bytes
-        failpoint("transfer.reopened")
-        await self._keep_spare(descriptor)
-        return descriptor, ""
-
-    def _count_loss(self, temporary: Temporary, why: str) -> None:
-        """Once silently, then as an error that is tried again (OPEN-34)."""
-        log.warning("temporary_lost job=%s name=%s why=%s", self._record.job.job_id, temporary.name, why)
-        if self._index in self._record.lost_temporaries:
-            raise TemporaryLostError(
-                codes.ERROR_FILE_NOT_FOUND,
-                f"the temporary file {temporary.name} was lost again, so the file begins again: {why}; "
-                f"see who else changes {self._file.directory.path}",
-                context=ErrorContext.LOCAL_FILE,
-            )
-        self._record.lost_temporaries |= {self._index}
-
-    async def _remove_old(self, temporary: Temporary) -> None:
-        """Remove a temporary that cannot be used any more; if its maker is not there it becomes a leftover."""
-        maker = source_of_maker(self._record, temporary, self._engine.token_holders())
-        if maker is None:
+    async def _find_remote_directory(self) -> None:
+        """Nobody could find it before; of an owner's, a client's call has to let the service in."""
+        file, network, path = self._file, self._network, self._path
+        if file.remote_directory is not None or path is None:
             return
-        directory = self._file.directory
-        try:
-            await self._children.with_broker(maker.uid, maker.by, lambda broker: broker.remove(directory, temporary))
-        except (BrokerError, ChildLostError, RefusedError) as error:
-            log.warning("temporary_kept job=%s name=%s why=%s", self._record.job.job_id, temporary.name, error)
-            if not isinstance(error, BrokerError) or error.step != "changed":  # then it is not ours to remove
-                return
-        failpoint("transfer.old-removed")
-        await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
+        broker = await self._children.broker(network.uid, network.by)
+        directory, _ = await broker.resolve(path, is_source=not file.is_upload)
+        if network.by is None:
+            text = f"{directory.path} was not there, or was closed, until now; resume the job to let the service in"
+            raise BitsError(codes.E_ACCESSDENIED, text, context=ErrorContext.REMOTE_FILE)
+        found = events.RemoteDirectoryFound(
+            file_index=self._index, remote_name=file.present_remote_name, directory=directory
+        )
+        await self._engine.apply(self._record, found)
 
-    async def _create(self, note: str = "") -> int:
-        """P3; progress begins at 0, and `note` says why it begins again."""
-
-        async def announce(temporary: Temporary) -> None:
-            event = events.TemporaryCreated(epoch=self._epoch, file_index=self._index, temporary=temporary, note=note)
-            committed = self._engine.apply(self._record, event)
-            if self._file.temporary != temporary:  # the job does not listen to this attempt any more
-                raise OvertakenError
-            await committed
-
-        async def retract(_: Temporary) -> None:
-            await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
-
-        local, directory = self._local, self._file.directory
-        by_helper = local.by is not None
-        _, descriptor = await self._temporaries.make(local, directory, announce, retract, by_helper=by_helper)
-        self._offset = 0
-        await self._keep_spare(descriptor)
+    async def _open_source(self, reader: Source) -> int:
+        file = self._file
+        remote_name = posixpath.basename(self._path or "")
+        directory, name = (file.directory, file.name) if file.is_upload else (file.remote_directory, remote_name)
+        if directory is None:  # the job has got another remote name meanwhile
+            raise OvertakenError
+        broker = await self._children.broker(reader.uid, reader.by)
+        self._source, descriptor = await broker.source(directory, name)
         return descriptor
 
-    async def _keep_spare(self, descriptor: int) -> None:
-        """For a helper's file; `descriptor` is closed if this attempt ends here."""
-        if self._local.by is None:
-            return
+    @property
+    def _is_all_there(self) -> bool:
+        """An upload that was cut off at its end, perhaps after its file got its name; access lists need the source."""
+        file = self._file
+        is_ours = file.temporary is not None and file.temporary.ino > 0 and file.temporary.uid == self._network.uid
+        is_whole = bool(file.size_bytes) and file.transferred_bytes == file.size_bytes
+        return file.is_upload and is_ours and is_whole and not self._parts
+
+    @property
+    def _parts(self) -> list[str]:
+        """What is to be kept of the source besides its bytes."""
+        return finishing.parts_to_keep(self._record.job, self._file)
+
+    @property
+    def _has_to_be_finished(self) -> bool:
+        """After its last byte, and before it counts as transferred."""
+        return self._path is not None and (self._file.is_upload or bool(self._parts))
+
+    async def _finish_file(self, size: int) -> None:
+        """Give the file what it keeps of its source; an upload then gets its final name."""
+        file, like = self._file, self._source
+        if file.temporary is None or like is None:
+            raise OvertakenError
+        self._act(self._network if file.is_upload else self._local)
+        async with self._record.filing:
+            if self._parts:
+                await finishing.dress(self._children, self._acting, file, like, self._parts)
+        if file.is_upload:
+            done = events.Progressed(epoch=self._epoch, file_index=self._index, transferred_bytes=size)
+            await self._engine.apply(self._record, done)
+            await self._publish(size)
+        else:
+            self._transferred(size)
+
+    async def _publish(self, size: int) -> None:
+        """An upload has all its bytes: it gets its final name, unless it has it already, and is transferred."""
+        if not self._is_present:
+            raise OvertakenError
         try:
-            await self._temporaries.keep_spare(self._record, self._index, self._local)
-        except BaseException:
-            os.close(descriptor)
-            raise
+            async with self._record.filing:
+                await finishing.publish(self._children, self._network, self._record.job, self._file)
+        except BrokerError as error:
+            if not finishing.is_lost(error):
+                raise
+            text = f"the temporary file was lost, so the upload begins again: {error}"
+            raise TemporaryLostError(codes.ERROR_FILE_NOT_FOUND, text, context=self._side) from error
+        self._transferred(size)
 
     # -- news of the worker ---------------------------------------------------------------------------------------
 
@@ -311,7 +337,8 @@ class Attempt:
             size_bytes=message["size_bytes"], etag=message["etag"], last_modified=message["last_modified"]
         )
         self._record.live_bytes = int(message["offset"])
-        self._record.phase = f"receiving from {host_of(self._file.remote_name)}"
+        if self._path is None:
+            self._record.phase = f"receiving from {host_of(self._file.present_remote_name)}"
         self._apply(
             events.Connected(
                 epoch=self._epoch,
@@ -319,6 +346,8 @@ class Attempt:
                 validators=validators,
                 size_bytes=message["size_bytes"],
                 note=str(message["note"]),
+                source_mode=self._source.mode if self._source is not None else None,
+                response_headers=str(message["headers"]),
             )
         )
 
@@ -340,10 +369,19 @@ class Attempt:
 
     def _on_transferred(self, message: Message) -> None:
         failpoint("transfer.end-heard")
+        self._size = int(message["size_bytes"])
         self._finish()
-        self._apply(
-            events.FileTransferred(epoch=self._epoch, file_index=self._index, size_bytes=int(message["size_bytes"]))
+        if not self._has_to_be_finished:
+            self._transferred(self._size)
+
+    def _transferred(self, size: int) -> None:
+        transferred = events.FileTransferred(
+            epoch=self._epoch,
+            file_index=self._index,
+            size_bytes=size,
+            has_source_acl="acl" in self._parts,
         )
+        self._apply(transferred)
 
     def _on_failed(self, message: Message) -> None:
         self._on_progressed({"transferred_bytes": message["durable_bytes"], "durable_bytes": message["durable_bytes"]})
@@ -355,13 +393,20 @@ class Attempt:
             context=context,
             detail=str(message["detail"]),
             identity=(self._local if is_local else self._network).label,
-            subject=_path(self._file) if is_local else public_url(self._file.remote_name),
+            subject=path_of(self._file) if is_local else public_url(self._file.present_remote_name),
             file_index=self._index,
-            protocol=None if is_local else "http",
+            protocol=None if is_local else protocol_of(self._file),
             at=self._engine.now().wall,
             retry_after_seconds=message["retry_after_seconds"],
         )
-        self._apply(events.AttemptFailed(epoch=self._epoch, error=error, spread=random.uniform(0.0, 0.1)))  # noqa: S311  # spread of retries, not a secret
+        spread = random.uniform(0.0, 0.1)  # noqa: S311  # spread of retries, not a secret
+        if context is ErrorContext.SERVER_CERTIFICATE_CALLBACK:
+            self._apply(events.CertificateDeclined(epoch=self._epoch, error=error, spread=spread))
+            return
+        failed = events.AttemptFailed(
+            epoch=self._epoch, error=error, spread=spread, response_headers=str(message["headers"])
+        )
+        self._apply(failed)
 
     def _finish(self, *, is_again: bool = False) -> None:
         if not self._ended.done():
@@ -377,7 +422,8 @@ class Attempt:
     # -- failures of our own side ---------------------------------------------------------------------------------
 
     def _failed(self, error: Exception) -> None:
-        job_error = job_error_of(error, self._file, self._index, self._engine.now().wall, self._acting.label)
+        at = self._engine.now().wall
+        job_error = job_error_of(error, self._file, self._index, at, self._acting.label, side=self._side)
         if job_error.code == codes.BG_E_TOKEN_REQUIRED:
             self._apply(events.TokenLost(error=job_error))
             return
@@ -385,60 +431,7 @@ class Attempt:
             epoch=self._epoch,
             error=job_error,
             spread=random.uniform(0.0, 0.1),  # noqa: S311  # as above
-            is_transient=isinstance(error, TemporaryLostError),
+            is_transient=isinstance(error, TemporaryLostError | finishing.MissingPrivilegeError),
+            is_fatal=isinstance(error, CannotFetchError),
         )
         self._apply(failed)
-
-
-def job_error_of(error: Exception, file: File, index: int, at: float, identity: str) -> JobError:
-    """The error object for a failure on our side of the transfer; `identity` is the label of who acted."""
-    path = _path(file)
-    if isinstance(error, BitsError):
-        is_remote = error.context in {ErrorContext.REMOTE_FILE, ErrorContext.GENERAL_TRANSPORT}
-        return JobError(
-            code=error.hresult,
-            context=error.context,
-            detail=error.text,
-            identity=identity,
-            subject=public_url(file.remote_name) if is_remote else path,
-            file_index=index,
-            protocol="http" if is_remote else None,
-            at=at,
-        )
-    if isinstance(error, BrokerError):
-        return JobError(
-            code=code_of_broker_error(error),
-            context=ErrorContext.LOCAL_FILE,
-            detail=str(error),
-            identity=identity,
-            subject=error.subject,
-            file_index=index,
-            at=at,
-        )
-    if isinstance(error, RefusedError):
-        code = CODE_OF_REFUSAL.get(error.reason, NO_IDENTITY)
-        context = ErrorContext.GENERAL_QUEUE_MANAGER
-        return JobError(code=code, context=context, detail=str(error), identity=identity, at=at)
-    if not isinstance(error, ChildLostError):
-        log.error("attempt_crashed file=%s", path, exc_info=error)
-    return JobError(
-        code=CHILD_ENDED,
-        context=ErrorContext.GENERAL_QUEUE_MANAGER,
-        detail=str(error),
-        identity=identity,
-        file_index=index,
-        at=at,
-    )
-
-
-def _path(file: File) -> str:
-    return f"{file.directory.path}/{file.name}"
-
-
-def code_of_broker_error(error: BrokerError) -> int:
-    """HRESULT of a failed file operation (errors.md §5.2, identity.md P2)."""
-    if error.step == "volume":
-        return codes.BG_E_VOLUME_CHANGED
-    if error.step in {"moved", "changed"}:
-        return codes.E_ACCESSDENIED
-    return codes.from_errno(error.errno, is_directory=error.step == "directory")
