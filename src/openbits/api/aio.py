@@ -25,11 +25,14 @@ from openbits.api import calls, following, locate
 from openbits.api import client as blocking
 from openbits.api.aio_connection import AsyncConnection
 from openbits.api.aio_events import AsyncEventStream
+from openbits.api.aio_job_files import AsyncJobFiles
+from openbits.api.aio_job_options import AsyncJobOptions
+from openbits.api.aio_job_reply import AsyncJobReply
 from openbits.api.client import Outcome, outcome_of
 from openbits.api.connection import Connection, ConnectionLostError
 from openbits.api.framing import Parameters
 from openbits.api.tokens import Token
-from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, ServiceInfo, TokenInfo
+from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, PoliciesInfo, ServiceInfo, TokenInfo
 from openbits.channel import close_all
 from openbits.core.enums import JobState, JobType, Level, Priority, TokenFlags
 from openbits.core.errors import BitsError
@@ -121,13 +124,17 @@ class AsyncClient:
 
     async def open_process_token(self, *, level: Level = Level.IMPERSONATE) -> Token:
         """A token of the caller's own identity, to be passed on; under impersonation a copy of that token."""
-        return calls.token_of(*await self._call("OpenProcessToken", {"level": int(level)}, self.connection))
+        return calls.token_of(*await self.exchange("OpenProcessToken", {"level": int(level)}))
 
     async def token_info(self, token: Token) -> TokenInfo:
         """What a token proves. Raises E_HANDLE for a descriptor that is no token of this service."""
         answer, received = await self.connection.call("GetTokenInfo", {"token": 0}, [token.fileno()])
         close_all(received)
         return cast("TokenInfo", answer)
+
+    async def policies(self) -> PoliciesInfo:
+        """Every policy of the machine: its value, and which line of which file says so."""
+        return cast("PoliciesInfo", await self.call("GetPolicies"))
 
     async def events(
         self, *, from_seq: int | None = None, job_ids: Iterable[uuid.UUID] | None = None, all_users: bool = False
@@ -151,9 +158,17 @@ class AsyncClient:
         self, method: str, parameters: Parameters | None = None, connection: AsyncConnection | None = None
     ) -> Parameters:
         """Call a method of docs/api.md by name, with the impersonated token where the method takes one."""
-        answer, received = await self._call(method, parameters, connection or self.connection)
+        answer, received = await self.exchange(method, parameters, connection)
         close_all(received)
         return answer
+
+    async def exchange(
+        self, method: str, parameters: Parameters | None = None, connection: AsyncConnection | None = None
+    ) -> tuple[Parameters, list[int]]:
+        """The same for a method that answers with descriptors; they belong to who calls."""
+        await self._tell_released()
+        wanted, descriptors = calls.with_token(method, parameters or {}, is_cloaking=self.is_cloaking)
+        return await (connection or self.connection).call(method, wanted, descriptors)
 
     async def collect(
         self, method: str, parameters: Parameters, key: str, connection: AsyncConnection | None = None
@@ -180,13 +195,6 @@ class AsyncClient:
         connection, info = await _connect(self.level, self.place)
         return AsyncConnection(connection), info
 
-    async def _call(
-        self, method: str, parameters: Parameters | None, connection: AsyncConnection
-    ) -> tuple[Parameters, list[int]]:
-        await self._tell_released()
-        wanted, descriptors = calls.with_token(method, parameters or {}, is_cloaking=self.is_cloaking)
-        return await connection.call(method, wanted, descriptors)
-
     async def _tell_released(self) -> None:
         while self._released:
             released_on, handle = self._released.popleft()
@@ -201,7 +209,7 @@ class AsyncClient:
         await self.close()
 
 
-class AsyncJob:
+class AsyncJob(AsyncJobFiles, AsyncJobOptions, AsyncJobReply):
     """One interface on a job. Getters work on a completed or cancelled job too, as long as this object lives."""
 
     def __init__(self, client: AsyncClient, job_id: uuid.UUID, connection: AsyncConnection, handle: int) -> None:
@@ -355,6 +363,10 @@ class AsyncJob:
     async def _call(self, method: str, **parameters: object) -> Parameters:
         connection, handle = await self._interface()
         return await self.client.call(method, {"handle": handle, **parameters}, connection)
+
+    async def _exchange(self, method: str, **parameters: object) -> tuple[Parameters, list[int]]:
+        connection, handle = await self._interface()
+        return await self.client.exchange(method, {"handle": handle, **parameters}, connection)
 
     def __repr__(self) -> str:
         return f"<AsyncJob {self.id}>"

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from openbits.api import tokens
 from openbits.api.framing import Parameters
 from openbits.api.tokens import Token
-from openbits.api.wire import DirectorySeen, FileToAdd, PropertyValues
+from openbits.api.wire import DirectorySeen, FileToAdd, JobInfo, PropertyValues, RangeInfo, ReplyInfo
 from openbits.channel import close_all
 from openbits.core import codes
-from openbits.core.enums import JobType
+from openbits.core.enums import AuthScheme, AuthTarget, JobType
 from openbits.core.errors import BitsError
+from openbits.core.names import check_url, path_of
 
 TAKES_TOKEN = frozenset(
     {
@@ -26,6 +27,12 @@ TAKES_TOKEN = frozenset(
         "SetHelperToken",
         "OpenProcessToken",
         "SetNotify",
+        "SetNotifyCmdLine",
+        "SetCredentials",
+        "SetCustomHeaders",
+        "GetCustomHeaders",
+        "SetClientCertificate",
+        "GetClientCertificate",
     }
 )
 """Methods in which the identity of the call matters: an impersonated token goes along with them (docs/api.md)."""
@@ -55,12 +62,75 @@ def with_token(method: str, parameters: Parameters, *, is_cloaking: bool) -> tup
     return (parameters, []) if token is None else ({**parameters, "token": 0}, [token.fileno()])
 
 
-def additions(files: Iterable[tuple[str, str | os.PathLike[str]]]) -> Parameters:
-    """Parameters of AddFiles, with the directories as we see them, which may not be what the service sees there."""
+Part = tuple[int, int | None]
+"""Offset and length of a part of a file; None: up to its end."""
+
+
+def range_infos(parts: Iterable[Part]) -> list[RangeInfo]:
+    """Parts of a file, as the wire has them."""
+    return [{"offset": offset, "length": length} for offset, length in parts]
+
+
+def parts(infos: Iterable[RangeInfo]) -> list[Part]:
+    """And back."""
+    return [(info["offset"], info["length"]) for info in infos]
+
+
+def additions(files: Iterable[tuple[str, str | os.PathLike[str]]], ranges: Iterable[Part] | None = None) -> Parameters:
+    """Parameters of AddFiles, with the directories as we see them, which may not be what the service sees there.
+
+    `ranges`: the parts of which each of the files is made.
+    """
     pairs: list[FileToAdd] = [{"remote_name": url, "local_name": os.fspath(path)} for url, path in files]
-    folders = {os.path.dirname(os.path.normpath(pair["local_name"])) for pair in pairs}
+    if ranges is not None:
+        infos = range_infos(ranges)
+        pairs = [{**pair, "ranges": infos} for pair in pairs]
+    paths = [os.path.normpath(pair["local_name"]) for pair in pairs]
+    paths += [path for pair in pairs if (path := _remote_path(pair["remote_name"])) is not None]
+    folders = {os.path.dirname(path) for path in paths}
     seen = {folder: directory for folder in folders if (directory := _seen(folder)) is not None}
     return {"files": pairs, "directories": seen}
+
+
+def reply_file(path: str | os.PathLike[str] | None) -> Parameters:
+    """Parameters of SetReplyFileName; without a path, as NULL and the empty string, nothing."""
+    name = os.fspath(path) if path is not None else ""
+    if not name:
+        return {}
+    folder = os.path.dirname(os.path.normpath(name))
+    seen = _seen(folder)
+    return {"local_name": name, "directories": {} if seen is None else {folder: seen}}
+
+
+def reply_of(info: JobInfo) -> ReplyInfo:
+    """The reply of a job. Raises E_NOTIMPL for a job that has none."""
+    if info["reply"] is None:
+        what = f"job {info['job_id']} is of type {info['type']} and has no reply"
+        raise BitsError(codes.E_NOTIMPL, f"{what}; create an upload_reply job for that")
+    return info["reply"]
+
+
+def bytes_of(answer: Parameters, received: list[int]) -> bytes:
+    """What the memory file of an answer holds; nothing if there is none."""
+    index = answer["data"]
+    try:
+        if index is None:
+            return b""
+        with open(received[index], "rb", closefd=False) as memory:
+            memory.seek(0)
+            return memory.read()
+    finally:
+        close_all(received)
+
+
+def _remote_path(name: str) -> str | None:
+    """Of a file of this machine; None for all others, and for a name that the service will refuse."""
+    if not name.startswith("/") and name[:5].lower() != "file:":
+        return None
+    try:
+        return path_of(check_url(name))
+    except BitsError:
+        return None
 
 
 def _seen(folder: str) -> DirectorySeen | None:
@@ -85,6 +155,16 @@ def wire_values(properties: Mapping[str, object]) -> Parameters:
         name: value.name.lower() if isinstance(value, enum.Enum) and not isinstance(value, enum.Flag) else value
         for name, value in properties.items()
     }
+
+
+def credentials(target: AuthTarget, scheme: AuthScheme) -> Parameters:
+    """The parameters that say which credentials are meant."""
+    return {"target": target.name.lower(), "scheme": scheme.name.lower()}
+
+
+def given(**optional: object) -> Parameters:
+    """Those of the parameters that have a value."""
+    return {name: value for name, value in optional.items() if value is not None}
 
 
 def token_of(answer: Parameters, received: list[int]) -> Token:

@@ -31,8 +31,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from openbits.api import calls, locate
 from openbits.api.connection import Connection, ConnectionLostError
 from openbits.api.framing import Parameters
+from openbits.api.job_files import JobFiles
+from openbits.api.job_options import JobOptions
+from openbits.api.job_reply import JobReply
 from openbits.api.tokens import Token
-from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, ServiceInfo, TokenInfo
+from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, PoliciesInfo, ServiceInfo, TokenInfo
 from openbits.channel import close_all
 from openbits.core.enums import JobState, JobType, Level, Priority, TokenFlags
 from openbits.core.errors import BitsError
@@ -121,7 +124,8 @@ class Client:
     def job(self, job_id: uuid.UUID | str) -> "Job":
         """An existing job. Raises BG_E_NOT_FOUND, or E_ACCESSDENIED if it is somebody else's."""
         name, connection = str(job_id), self.connection
-        return Job(self, uuid.UUID(name), connection, self.call("OpenJob", {"job_id": name}, connection)["handle"])
+        handle = self.call("OpenJob", {"job_id": name}, connection)["handle"]  # refuses what is no id
+        return Job(self, uuid.UUID(name), connection, handle)
 
     def jobs(self, *, all_users: bool = False) -> list["Job"]:
         """The jobs of the caller, or of everybody (administrators); no completed or cancelled ones."""
@@ -146,13 +150,17 @@ class Client:
 
     def open_process_token(self, *, level: Level = Level.IMPERSONATE) -> Token:
         """A token of the caller's own identity, to be passed on; under impersonation a copy of that token."""
-        return calls.token_of(*self._call("OpenProcessToken", {"level": int(level)}))
+        return calls.token_of(*self.exchange("OpenProcessToken", {"level": int(level)}))
 
     def token_info(self, token: Token) -> TokenInfo:
         """What a token proves. Raises E_HANDLE for a descriptor that is no token of this service."""
         answer, received = self.connection.call("GetTokenInfo", {"token": 0}, [token.fileno()])
         close_all(received)
         return cast("TokenInfo", answer)
+
+    def policies(self) -> PoliciesInfo:
+        """Every policy of the machine: its value, and which line of which file says so."""
+        return cast("PoliciesInfo", self.call("GetPolicies"))
 
     def events(
         self, *, from_seq: int | None = None, job_ids: Iterable[uuid.UUID] | None = None, all_users: bool = False
@@ -190,9 +198,16 @@ class Client:
 
         `connection`: where a handle among the parameters is good.
         """
-        answer, received = self._call(method, parameters, connection)
+        answer, received = self.exchange(method, parameters, connection)
         close_all(received)
         return answer
+
+    def exchange(
+        self, method: str, parameters: Parameters | None = None, connection: Connection | None = None
+    ) -> tuple[Parameters, list[int]]:
+        """The same for a method that answers with descriptors; they belong to who calls."""
+        connection = self._ready(connection)
+        return connection.call(method, *calls.with_token(method, parameters or {}, is_cloaking=self.is_cloaking))
 
     def collect(self, method: str, parameters: Parameters, key: str, connection: Connection | None = None) -> list[Any]:
         """The same for a method whose answer is the list `key`."""
@@ -217,12 +232,6 @@ class Client:
         finally:
             connection.close()
 
-    def _call(
-        self, method: str, parameters: Parameters | None = None, connection: Connection | None = None
-    ) -> tuple[Parameters, list[int]]:
-        connection = self._ready(connection)
-        return connection.call(method, *calls.with_token(method, parameters or {}, is_cloaking=self.is_cloaking))
-
     def _ready(self, connection: Connection | None) -> Connection:
         """The connection to use, after the released handles were told to the service."""
         while self._released:
@@ -239,7 +248,7 @@ class Client:
         self.close()
 
 
-class Job:
+class Job(JobFiles, JobOptions, JobReply):
     """One interface on a job. Getters work on a completed or cancelled job too, as long as this object lives."""
 
     def __init__(self, client: Client, job_id: uuid.UUID, connection: Connection, handle: int) -> None:
@@ -276,10 +285,9 @@ class Job:
         self._call("AddFiles", **calls.additions(files))
 
     def set(self, **properties: object) -> None:
-        """Set properties of the registry, all or nothing.
+        """Set properties, all or nothing: those that docs/api.md lists, `core.properties` explains.
 
-        `display_name`, `description`, `priority`, `notify_flags`, `minimum_retry_delay_seconds`,
-        `no_progress_timeout_seconds`, `proxy_usage`, `proxy_list`, `proxy_bypass_list`, `auto_complete`.
+        Raises E_INVALIDARG, E_NOTIMPL for an undefined value, or the code of a property that may not be set now.
         """
         self._call("SetProperties", values=calls.wire_values(properties))
 
@@ -334,7 +342,7 @@ class Job:
         called = callback
 
         def handler(event: Mapping[str, Any]) -> None:
-            if event["kind"] == "notice":
+            if event["notice"] in {"transferred", "error"}:
                 called(self, job_of(event))
 
         self.client.notifier.register(self, handler)
@@ -382,6 +390,10 @@ class Job:
         connection, handle = self._interface()
         return self.client.call(method, {"handle": handle, **parameters}, connection)
 
+    def _exchange(self, method: str, **parameters: object) -> tuple[Parameters, list[int]]:
+        connection, handle = self._interface()
+        return self.client.exchange(method, {"handle": handle, **parameters}, connection)
+
     def open_again(self) -> "Job":
         """One more interface of the job, checked under the identity of this call; of a final job, too."""
         connection, handle = self._interface()
@@ -393,6 +405,10 @@ class Job:
         return int(
             self._call("SetNotify", **({} if subscriber is None else {"subscriber": subscriber}))["registration"]
         )
+
+    def set_certificate_subscriber(self, subscriber: str | None) -> None:
+        """Direct questions about certificates to an event stream (SetCertificateCallback), for `Notifier`."""
+        self._call("SetCertificateCallback", **calls.given(subscriber=subscriber))
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"

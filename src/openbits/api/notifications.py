@@ -1,11 +1,15 @@
 """News of jobs: the event stream, and the thread that hands notices to callbacks.
 
-A notice (JobTransferred, JobError) is delivered at least once: the callback's success acknowledges it, an exception
-has the service deliver it again after the minimum retry delay. A service that was restarted hears of every
-registration again. Other events may be lost under load; after an `overflow` the registrations are made anew, which
-brings every pending notice again.
+A notice with a number (a file or the job is done) is delivered at least once: the callback's success acknowledges it,
+an exception has the service deliver it again after the minimum retry delay. One without (a modification) wants no
+answer. A service that was restarted hears of every registration again; after an `overflow`, too, which brings every
+pending notice again. The service decides who is told what; the stream of the thread carries nothing else.
+
+Certificate callbacks hang on the same stream. They are not registered again after a restart: the job has to be
+suspended for that, so its program has to know (jobs.md §9.8 V3, V5).
 """
 
+import base64
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -94,6 +98,23 @@ class Registration:
     """The last notice that the handler took; the acknowledgement may have been lost, the notice is not."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCertificate:
+    """What a certificate callback is asked about: may this server be talked to? All certificates are DER."""
+
+    file_index: int
+    """The file of the job that comes from there."""
+    server: str
+    """host:port"""
+    certificate: bytes
+    chain: list[bytes]
+    """Those that lead from it to a trusted one."""
+
+
+CertificateCheck = Callable[[ServerCertificate], None]
+"""Accepts by returning; an exception refuses, and its code is the error of the job."""
+
+
 class Notifier:
     """Calls handlers on one thread, one after the other; handlers may call any method of their job.
 
@@ -108,6 +129,7 @@ class Notifier:
         self._wake = threading.Event()
         """Ends the pause between two looks for the service: there is something to do."""
         self._registered: dict[str, Registration] = {}
+        self._checks: dict[str, CertificateCheck] = {}
         self._stream: EventStream | None = None
         self._heard: EventStream | None = None
         """The stream that the thread reads, and will close."""
@@ -121,14 +143,11 @@ class Notifier:
         """
         name = str(job.id)
         with self._lock:
-            stream = self._stream = self._stream or self._client.events()
+            stream = self._open()
             registration = Registration(job, handler, stream.subscriber)
             previous = self._registered.get(name)
             self._registered[name] = registration  # before the call: the notice may be faster than its answer
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="openbits-events", daemon=True)
-                self._thread.start()
-            self._wake.set()
+            self._start()
         try:
             _announce(registration, stream)
         except BaseException:
@@ -149,6 +168,27 @@ class Notifier:
             if registration is not None:
                 self._drop(registration)
 
+    def check_certificates(self, job: "Job", check: CertificateCheck) -> None:
+        """Have `check` asked about the servers of the job; replaces an earlier one. It holds as long as the stream.
+
+        Raises BitsError, and there is no check of this process any more.
+        """
+        name = str(job.id)
+        with self._lock:
+            stream = self._open()
+            self._checks[name] = check
+            self._start()
+        try:
+            job.set_certificate_subscriber(stream.subscriber)
+        except BaseException:
+            self._drop_check(name)
+            raise
+
+    def forget_certificates(self, job: "Job") -> None:
+        """Nobody is asked any more, and nobody has to be."""
+        job.set_certificate_subscriber(None)
+        self._drop_check(str(job.id))
+
     def handler(self, job_id: "uuid.UUID") -> Handler | None:
         """The handler this process has registered for a job."""
         with self._lock:
@@ -160,6 +200,7 @@ class Notifier:
         with self._lock:
             self._is_closed = True
             self._registered.clear()
+            self._checks.clear()
             self._end_stream()
             self._wake.set()
 
@@ -180,7 +221,7 @@ class Notifier:
         pause = _PAUSE_SECONDS
         while True:
             with self._lock:
-                if self._is_closed or not self._registered:
+                if self._is_closed or not (self._registered or self._checks):
                     self._end_stream()
                     self._thread = None
                     return None
@@ -190,7 +231,7 @@ class Notifier:
                 self._wake.clear()
             try:
                 self._client.rejoin()
-                self._offer(self._client.events())
+                self._offer(self._client.events(job_ids=()))
             except BitsError:  # still away
                 self._wake.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -207,8 +248,11 @@ class Notifier:
             if self._stream is not stream:
                 return  # ended by us
             self._stream = None
-            count = len(self._registered)
-        logging.getLogger("openbits").warning("events_lost registrations=%d why=%s", count, error)
+            count, checks = len(self._registered), len(self._checks)
+            self._checks.clear()
+        logging.getLogger("openbits").warning(
+            "events_lost registrations=%d certificate_checks=%d why=%s", count, checks, error
+        )
 
     def _announce_all(self, stream: EventStream, *, again: bool = False) -> None:
         """Tell the service of the registrations that it does not know by this stream, or of all of them again."""
@@ -228,35 +272,58 @@ class Notifier:
             return
         with self._lock:
             registration = self._registered.get(event["job_id"])
-        if registration is None:
-            return
-        if event["kind"] == "replaced":
-            if event.get("registration") == registration.number:
+            check = self._checks.get(event["job_id"])
+        if event["kind"] == "certificate":
+            self._check(check, event)
+        elif event["kind"] == "notice":
+            self._tell(stream, registration, event)
+        elif event.get("state") in _FINAL:
+            self._drop_check(event["job_id"])
+            if registration is not None:
                 self._drop(registration)
-            return
-        if event["kind"] == "notice":
-            self._deliver(registration, event)
-        else:
-            _run_handler(registration.handler, event)
-        if event["kind"] == "removed" or (event.get("job") or event).get("state") in _FINAL:
+        elif registration is not None and event.get("registration") == registration.number:  # replaced
             self._drop(registration)
 
-    def _deliver(self, registration: Registration, event: EventInfo) -> None:
+    def _tell(self, stream: EventStream, registration: Registration | None, event: EventInfo) -> None:
         """Call the handler, unless it took this notice before or the job went on meanwhile; then answer the service."""
-        number, hresult = event.get("notice_seq") or 0, codes.S_OK
-        if number != registration.taken:
-            if not _is_current(registration.job, event):
-                return
+        number = event.get("notice_seq")
+        if number is None:
+            if registration is not None:
+                _run_handler(registration.handler, event)
+            return
+        hresult = codes.BG_E_INVALID_STATE  # nobody was called, and whoever is to be called hears of it again
+        if registration is not None and number == registration.taken:
+            hresult = codes.S_OK
+        elif registration is not None and _is_current(registration.job, event):
             hresult = _run_handler(registration.handler, event)
-        if hresult == codes.S_OK:
-            registration.taken = number
-        answer = {"job_id": event["job_id"], "notice_seq": number, "hresult": hresult}
+            registration.taken = number if hresult == codes.S_OK else registration.taken
+        head = {"job_id": event["job_id"], "notice_seq": number, "subscriber": stream.subscriber}
+        self._answer("AcknowledgeNotice", {**head, "hresult": hresult})
+
+    def _check(self, check: CertificateCheck | None, event: EventInfo) -> None:
+        """Ask; the answer of one that is gone is the same as none."""
+        asked = event.get("question")
+        if asked is None:
+            return
+        hresult = codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED
+        if check is not None:
+            called = check
+            question = ServerCertificate(
+                file_index=asked["file_index"],
+                server=asked["server"],
+                certificate=base64.b64decode(asked["certificate"]),
+                chain=[base64.b64decode(one) for one in asked["chain"]],
+            )
+            hresult = _run_handler(lambda _: called(question), event)
+        self._answer("AnswerCertificate", {"question": asked["number"], "hresult": hresult})
+
+    def _answer(self, method: str, parameters: Parameters) -> None:
         try:
-            self._client.call("AcknowledgeNotice", answer)
+            self._client.call(method, parameters)
         except UnreachableError:  # without the answer the service would wait for ever
             raise
         except BitsError:
-            return  # the job may be final by now: nothing is left to acknowledge
+            return  # nobody waits for it any more
 
     def _drop(self, registration: Registration) -> None:
         """Let go of a handler, and of the stream with the last one."""
@@ -264,9 +331,29 @@ class Notifier:
             name = str(registration.job.id)
             if self._registered.get(name) is registration:
                 del self._registered[name]
-            if not self._registered:
-                self._end_stream()
-                self._wake.set()
+            self._end_if_idle()
+
+    def _drop_check(self, name: str) -> None:
+        with self._lock:
+            self._checks.pop(name, None)
+            self._end_if_idle()
+
+    def _open(self) -> EventStream:
+        """With the lock held: the stream, a new one if there is none."""
+        self._stream = self._stream or self._client.events(job_ids=())
+        return self._stream
+
+    def _start(self) -> None:
+        """With the lock held: somebody may be called now."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="openbits-events", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def _end_if_idle(self) -> None:
+        if not (self._registered or self._checks):
+            self._end_stream()
+            self._wake.set()
 
     def _end_stream(self) -> None:
         """With the lock held: the thread, which may be waiting for the next event, hears that it is over."""
@@ -293,16 +380,19 @@ def _announce(registration: Registration, stream: EventStream) -> None:
 
 
 def _is_current(job: "Job", event: EventInfo) -> bool:
-    """True while the job is in the state that the notice is about: what is pending ends with it (jobs.md N8)."""
+    """True while the job is in the state that the notice is about: what is pending ends with it (jobs.md N8).
+
+    The notice of a file, which comes without the job, ends when the job is over.
+    """
     told = event.get("job")
-    if told is None:  # nor may we look ourselves: it has another owner
-        return True
     try:
         info = job.info()
     except UnreachableError:
         raise
-    except BitsError:
-        return False
+    except BitsError as error:  # another owner took the job: its callback stays (N9)
+        return told is None and error.hresult == codes.E_ACCESSDENIED
+    if told is None:
+        return info["state"] not in _FINAL
     return (info["state"], info["state_since"]) == (told["state"], told["state_since"])
 
 

@@ -49,6 +49,18 @@ class WaitingInfo(TypedDict):
     hint: str
 
 
+class NoticeInfo(TypedDict):
+    """The next notice of a job: what (as in EventInfo), to whom, since when, what happens next and what can be done."""
+
+    notice: str
+    file_index: int | None
+    to: str
+    since: float
+    next: str
+    next_at: float | None
+    hint: str
+
+
 class PropertyValues(TypedDict, total=False):
     """Values of the property registry by name; enumerations as in the module head."""
 
@@ -61,11 +73,41 @@ class PropertyValues(TypedDict, total=False):
     proxy_usage: str
     proxy_list: str
     proxy_bypass_list: str
+    maximum_download_seconds: int | None
+    file_acl_flags: int
+    peer_caching_flags: int
+    security_flags: int
+    http_method: str
+    cost_flags: int | None
+    notification_clsid: str
+    dynamic_content: bool
+    high_performance: bool
+    max_download_size_bytes: int | None
+    use_stored_proxy_credentials: bool
+    minimum_notification_interval_ms: int
+    on_demand_mode: bool
     auto_complete: bool
 
 
+class RangeInfo(TypedDict):
+    """A part of a file; `length` null: up to its end."""
+
+    offset: int
+    length: int | None
+
+
+class NotifyCommandInfo(TypedDict):
+    """The notify command of a job, and as whom it is run; `note`: why it is not, or how its last run failed."""
+
+    program: str
+    parameters: str
+    setter_uid: int
+    setter_name: str
+    note: str
+
+
 class FileInfo(TypedDict):
-    """One file of a job."""
+    """One file of a job; `ranges`: the parts of the remote file that it is made of, empty if it is the whole."""
 
     remote_name: str
     local_name: str
@@ -73,8 +115,18 @@ class FileInfo(TypedDict):
     bytes_transferred: int
     is_transferred: bool
     is_published: bool
+    is_valid: bool
+    ranges: list[RangeInfo]
     temporary_name: str | None
     note: str
+
+
+class ReplyInfo(TypedDict):
+    """Where the reply of an upload-reply job goes, and its progress; `bytes_total` None: it does not come yet."""
+
+    local_name: str | None
+    bytes_total: int | None
+    bytes_transferred: int
 
 
 class JobInfo(TypedDict):
@@ -88,6 +140,9 @@ class JobInfo(TypedDict):
     owner_uid: int
     owner_name: str
     owner_sid: str
+    owner_integrity_level: int
+    """RID of the owner when the job was created or taken over: 0x2000, 0x3000 (elevated), 0x4000 (no session)."""
+    owner_is_elevated: bool
     bytes_total: int | None
     bytes_transferred: int
     files_total: int
@@ -99,19 +154,36 @@ class JobInfo(TypedDict):
     error_count: int
     complete_error: ErrorInfo | None
     """Why the last Complete failed, also the one a job with auto_complete begins by itself; the job waits then."""
+    maximum_download_seconds: int
+    """How long the job may be connecting and transferring altogether: its own value, else that of the policy."""
+    transfer_seconds: float
+    """How long it was since the last Resume that made it runnable."""
+    expires_at: float | None
+    """When it is cancelled if nothing changes (policy JobInactivityTimeout); null for a final job."""
     phase: str
     """What the transfer does at this moment, in words ("connecting to host:443, TLS handshake"); empty when idle."""
     waiting: WaitingInfo | None
+    notice: NoticeInfo | None
+    """The next notice that somebody is to be told of, which nobody took yet."""
     helper_token_flags: int
     helper_sid: str | None
     helper_name: str | None
+    notify_command: NotifyCommandInfo | None
+    reply: ReplyInfo | None
+    """None: the job is of another type."""
 
 
-class FileToAdd(TypedDict):
+class NamesToAdd(TypedDict):
     """One pair of AddFiles: remote name first, absolute local path."""
 
     remote_name: str
     local_name: str
+
+
+class FileToAdd(NamesToAdd, total=False):
+    """A pair, and of which parts of the remote file the local one is to be made; without any, of the whole."""
+
+    ranges: list[RangeInfo] | None
 
 
 class DirectorySeen(TypedDict):
@@ -119,6 +191,29 @@ class DirectorySeen(TypedDict):
 
     dev: int
     ino: int
+
+
+class CertificateInfo(TypedDict):
+    """Which client certificate a job uses: by its SHA-1 in hexadecimal, or (that is empty) by a part of its subject."""
+
+    location: str
+    """current_user | local_machine"""
+    store: str
+    sha1: str
+    subject: str
+
+
+class CertificateQuestion(TypedDict):
+    """May this server be talked to? Its certificate passed the usual checks, and no request was sent yet."""
+
+    number: int
+    file_index: int
+    server: str
+    """host:port"""
+    certificate: str
+    """DER, as base64."""
+    chain: list[str]
+    """The certificates that led to a trusted one, the same way."""
 
 
 class EventHead(TypedDict):
@@ -134,12 +229,18 @@ class EventInfo(EventHead, total=False):
     """One entry of the event stream.
 
     `seq` grows by one from event to event of the whole service; a subscriber sees those of the jobs it may see.
-    Stored events have the `state` of the job at that time, live ones the whole `job` as well; whoever registered for
-    a job that another owner took hears its notices and its end, without `job`. `kind`: subscribed
-    (always the first; carries `subscriber`), created, files-added, changed (a property), state, progress (not
-    stored; seq repeats the last one), file-transferred, token, owner, removed, notice (JobTransferred or JobError to
-    deliver: answer with AcknowledgeNotice), replaced (another SetNotify ended this `registration`), overflow (the
-    stream was too slow: read the state anew), ended (the service stops).
+    Stored events have the `state` of the job at that time, live ones the whole `job` as well. `kind`: subscribed
+    (always the first; carries `subscriber`), created, files-added, changed (a property), state, expiring (the job will
+    be cancelled for inactivity; told again after a restart), progress (not stored; seq repeats the last one),
+    file-transferred, token, owner, removed, overflow (the stream was too slow: read the state anew), ended (the
+    service stops).
+
+    To whoever registered for the job alone, also when another owner took it:
+    notice, with `notice_seq`: transferred, error (both with `job`, unless it is another owner's) or file-transferred
+    (`file_index`), to be answered with AcknowledgeNotice;
+    notice, without: modification or ranges (`file_index`, `ranges`), only of jobs that it may see, without an answer;
+    replaced (another SetNotify ended this `registration`); certificate (`question`, for AnswerCertificate);
+    and the end of the job, `state` alone.
     """
 
     job: JobInfo | None
@@ -147,8 +248,35 @@ class EventInfo(EventHead, total=False):
     file_index: int | None
     notice: str | None
     notice_seq: int | None
+    ranges: list[RangeInfo] | None
     subscriber: str | None
     registration: int | None
+    question: CertificateQuestion | None
+
+
+class PolicyInfo(TypedDict):
+    """One policy: `kind` is number or boolean, as which `value` and `default` are 0 or 1; null is no value."""
+
+    name: str
+    kind: str
+    value: int | None
+    default: int | None
+    unit: str
+    rule: str
+    """What a value has to be."""
+    doc: str
+    origin: str
+    """`file:line` that sets it; empty: the default is in force."""
+    is_used: bool
+    """False: it is checked and shown, and nothing goes by it yet."""
+
+
+class PoliciesInfo(TypedDict):
+    """The policies in force; `problem`: why what the files say now is not, empty if it is."""
+
+    folder: str
+    problem: str
+    policies: list[PolicyInfo]
 
 
 class TokenInfo(TypedDict):
