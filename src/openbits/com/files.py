@@ -1,4 +1,4 @@
-"""IBackgroundCopyFile and IBackgroundCopyError (jobs.md §7.11, §7.12)."""
+"""IBackgroundCopyFile, whose versions are in `file_versions`, and IBackgroundCopyError (jobs.md §7.11, §7.12)."""
 
 from openbits.api.client import Job
 from openbits.api.wire import ErrorInfo, FileInfo
@@ -27,9 +27,18 @@ _LANGUAGE_MASK = 0x3FF
 class IBackgroundCopyFile(IUnknown, iid="01b7bd23-fb88-4a77-8490-5891d3e4653a"):
     """One file of a job. Names and progress are read anew with each call."""
 
-    def __init__(self, job: Job, index: int) -> None:
+    def __init__(self, job: Job, index: int, unknown: IUnknown | None = None) -> None:
         self._job = job
         self._index = index
+        self._unknown = self if unknown is None else unknown
+        """The identity of the object, as COM has it: the interface that the others came from."""
+
+    def _query(self, interface: type[IUnknown]) -> IUnknown | None:
+        if interface is IUnknown:
+            return self._unknown
+        if issubclass(interface, IBackgroundCopyFile):
+            return interface(self._job, self._index, self._unknown)
+        return None
 
     def GetRemoteName(self) -> str:
         """The URL."""

@@ -36,8 +36,9 @@ class JobInterface(IUnknown):
     def _query(self, interface: type[IUnknown]) -> IUnknown | None:
         if interface is IUnknown:
             return self._unknown
-        implementation = next((one for one in (IBackgroundCopyJob, IBitsTokenOptions) if one is interface), None)
-        return None if implementation is None else implementation(self.job.open_again(), self._unknown)
+        if not issubclass(interface, JobInterface) or "IID" not in vars(interface):
+            return None
+        return interface(self.job.open_again(), self._unknown)
 
 
 class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12"):
@@ -122,48 +123,48 @@ class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12
         """SID of the owner: `S-1-22-1-<uid>`."""
         return self.job.info()["owner_sid"]
 
-    def SetDisplayName(self, val: str) -> int:
+    def SetDisplayName(self, Val: str) -> int:
         """At most 256 characters, else BG_E_STRING_TOO_LONG."""
-        return self._set(display_name=mandatory(val, "Val"))
+        return self._set(display_name=mandatory(Val, "Val"))
 
     def GetDisplayName(self) -> str:
         """The name for people."""
         return self.job.info()["properties"]["display_name"]
 
-    def SetDescription(self, val: str) -> int:
+    def SetDescription(self, Val: str) -> int:
         """At most 1024 characters, else BG_E_STRING_TOO_LONG."""
-        return self._set(description=mandatory(val, "Val"))
+        return self._set(description=mandatory(Val, "Val"))
 
     def GetDescription(self) -> str:
         """The description, empty by default."""
         return self.job.info()["properties"]["description"]
 
-    def SetPriority(self, val: int) -> int:
+    def SetPriority(self, Val: int) -> int:
         """Raises E_NOTIMPL for an undefined value."""
-        return self._set(priority=defined(Priority, val, "priority"))
+        return self._set(priority=defined(Priority, Val, "priority"))
 
     def GetPriority(self) -> BG_JOB_PRIORITY:
         """NORMAL by default."""
         return BG_JOB_PRIORITY(int(Priority[self.job.info()["properties"]["priority"].upper()]))
 
-    def SetNotifyFlags(self, val: int) -> int:
+    def SetNotifyFlags(self, Val: int) -> int:
         """Which events are notified. Raises E_NOTIMPL for undefined bits."""
-        return self._set(notify_flags=number(val, "Val"))
+        return self._set(notify_flags=number(Val, "Val"))
 
     def GetNotifyFlags(self) -> int:
         """JOB_TRANSFERRED | JOB_ERROR by default."""
         return self.job.info()["properties"]["notify_flags"]
 
-    def SetNotifyInterface(self, val: IBackgroundCopyCallback | None) -> int:
+    def SetNotifyInterface(self, Val: IBackgroundCopyCallback | None) -> int:
         """Who is called (None: nobody). The last caller wins; a notice that waits already is delivered."""
         notifier = self.job.client.notifier
-        if val is None:
+        if Val is None:
             notifier.forget(self.job)
-        elif isinstance(val, IBackgroundCopyCallback):
-            notifier.register(self.job, Delivery(self, val))
+        elif isinstance(Val, IBackgroundCopyCallback):
+            notifier.register(self.job, Delivery(self, Val))
         else:
             raise COMError(
-                codes.E_NOINTERFACE, f"{type(val).__name__} is no callback; derive it from IBackgroundCopyCallback"
+                codes.E_NOINTERFACE, f"{type(Val).__name__} is no callback; derive it from IBackgroundCopyCallback"
             )
         return codes.S_OK
 

@@ -4,11 +4,18 @@ Sizes are bytes, BG_SIZE_UNKNOWN where nobody knows; instants are `datetime` in 
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from openbits.com.constants import BG_ERROR_CONTEXT, BG_JOB_PROXY_USAGE, BG_SIZE_UNKNOWN
+from openbits.com.constants import (
+    BG_AUTH_SCHEME,
+    BG_AUTH_TARGET,
+    BG_CERT_STORE_LOCATION,
+    BG_ERROR_CONTEXT,
+    BG_JOB_PROXY_USAGE,
+    BG_SIZE_UNKNOWN,
+)
 
 if TYPE_CHECKING:
     from openbits.com.job import IBackgroundCopyJob
@@ -50,6 +57,82 @@ class BG_JOB_TIMES:
     TransferCompletionTime: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BG_FILE_RANGE:
+    """A part of a remote file; Length BG_LENGTH_TO_EOF: up to its end."""
+
+    InitialOffset: int
+    Length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BG_JOB_REPLY_PROGRESS:
+    """Progress of the reply; BytesTotal is BG_SIZE_UNKNOWN until its download starts (jobs.md §11.3)."""
+
+    BytesTotal: int
+    BytesTransferred: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BG_BASIC_CREDENTIALS:
+    """A name and a password; both NULL: the implicit credentials of the identity. `repr` shows no password."""
+
+    UserName: str | None
+    Password: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BG_AUTH_CREDENTIALS:
+    """Credentials for a server or proxy and the scheme they are for."""
+
+    Target: BG_AUTH_TARGET | int
+    Scheme: BG_AUTH_SCHEME | int
+    Credentials: BG_BASIC_CREDENTIALS
+
+
+class _Union:
+    """A structure of which exactly one member is set."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in fields(self)]  # type: ignore[arg-type]  # what derives from it are dataclasses
+        if sum(getattr(self, name) is not None for name in names) != 1:
+            raise TypeError(f"{type(self).__name__} is a union: give exactly one of {', '.join(names)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BITS_JOB_PROPERTY_VALUE(_Union):
+    """The value of a job property, in the member that jobs.md §13 names for it."""
+
+    Dword: int | None = None
+    ClsID: uuid.UUID | None = None
+    Enable: bool | None = None
+    Uint64: int | None = None
+    Target: BG_AUTH_TARGET | int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BITS_FILE_PROPERTY_VALUE(_Union):
+    """The value of a file property."""
+
+    String: str | None = None
+
+
+class NotifyCmdLine(NamedTuple):
+    """What GetNotifyCmdLine gives; two empty strings if none is set."""
+
+    Program: str
+    Parameters: str
+
+
+class ReplyData(NamedTuple):
+    """What GetReplyData gives; no reply: None and 0."""
+
+    Buffer: bytes | None
+    Length: int
+
+
 class CreatedJob(NamedTuple):
     """What CreateJob gives."""
 
@@ -64,12 +147,35 @@ class ErrorCode(NamedTuple):
     Code: int
 
 
+class FileRanges(NamedTuple):
+    """What GetFileRanges and GetFilledFileRanges give; without any 0 and None."""
+
+    RangeCount: int
+    Ranges: list[BG_FILE_RANGE] | None
+
+
+class PeerDownloadStats(NamedTuple):
+    """What GetPeerDownloadStats gives, in bytes."""
+
+    FromOrigin: int
+    FromPeers: int
+
+
 class ProxySettings(NamedTuple):
     """What GetProxySettings gives; the lists are None unless the usage is OVERRIDE."""
 
     ProxyUsage: BG_JOB_PROXY_USAGE
     ProxyList: str | None
     ProxyBypassList: str | None
+
+
+class ClientCertificate(NamedTuple):
+    """What GetClientCertificate gives; the hash, or the subject, is None if it was chosen by the other."""
+
+    StoreLocation: BG_CERT_STORE_LOCATION
+    StoreName: str
+    CertHashBlob: bytes | None
+    SubjectName: str | None
 
 
 def size(known: int | None) -> int:
