@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from openbits.api import locate
-from openbits.api.wire import JobInfo, ServiceInfo
+from openbits.api.wire import JobInfo, PoliciesInfo, ServiceInfo
 from openbits.cli import render
 from openbits.core.system import SYSTEM_CA_FILES
 from openbits.version import VERSION
@@ -60,6 +60,17 @@ def service(info: ServiceInfo) -> Iterator[Finding]:
     else:
         text = f"the service has version {render.printable(info['version'])}, this client {VERSION}"
         yield Finding(WARN, "version", text, "restart the service after an update")
+
+
+def policies(info: PoliciesInfo) -> Iterator[Finding]:
+    """Whether what the policy files say is in force."""
+    if info["problem"]:
+        yield Finding(FAIL, "policies", f"not in force: {render.printable(info['problem'])}", "mend that file")
+        return
+    count = sum(bool(one["origin"]) for one in info["policies"])
+    unused = [one["name"] for one in info["policies"] if one["origin"] and not one["is_used"]]
+    text = f"{count} set by files in {render.printable(info['folder'])}"
+    yield Finding(OK, "policies", text + (f"; not used yet: {', '.join(unused)}" if unused else ""))
 
 
 def sockets(place: locate.Place) -> Iterator[Finding]:

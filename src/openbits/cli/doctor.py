@@ -7,10 +7,11 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from typing import cast
 
 from openbits.api import locate
 from openbits.api.connection import NotListeningError, UnreachableError
-from openbits.api.wire import JobInfo, ServiceInfo
+from openbits.api.wire import JobInfo, PoliciesInfo, ServiceInfo
 from openbits.cli import checks, exits, render
 from openbits.cli.checks import FAIL, WARN, Finding
 from openbits.cli.printing import put
@@ -59,7 +60,7 @@ def _findings() -> Iterator[Finding]:
 
 def _service(place: locate.Place) -> Iterator[Finding]:
     try:
-        info, jobs = _ask(place)
+        info, jobs, policies = _ask(place)
     except NotListeningError as error:
         step = "any command starts it, e.g. bits list" if place.may_start else "ask the administrator to start it"
         yield Finding(WARN if place.may_start else FAIL, "service", error.why, step)
@@ -69,14 +70,17 @@ def _service(place: locate.Place) -> Iterator[Finding]:
         yield Finding(FAIL, "service", f"{error.text} [{codes.label(error.hresult)}]", "see the journal of bitsd")
     else:
         yield from checks.service(info)
+        yield from checks.policies(policies)
         yield from checks.jobs(jobs, time.time())
 
 
-def _ask(place: locate.Place) -> tuple[ServiceInfo, list[JobInfo]]:
-    """Who answers, and the jobs of this user."""
+def _ask(place: locate.Place) -> tuple[ServiceInfo, list[JobInfo], PoliciesInfo]:
+    """Who answers, the jobs of this user, and the policies."""
     connection, info = locate.greet(place, Level.IDENTIFY)
     try:
-        return info, connection.collect("ListJobs", {"all_users": False}, "jobs")
+        jobs = connection.collect("ListJobs", {"all_users": False}, "jobs")
+        policies, _ = connection.call("GetPolicies")
+        return info, jobs, cast("PoliciesInfo", policies)
     finally:
         connection.close()
 

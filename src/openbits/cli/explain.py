@@ -138,10 +138,13 @@ def job_lines(info: JobInfo, now: float) -> Iterator[str]:
     yield f"state        {info['state']}, since {render.span(now - since)} ({render.instant(since)})"
     yield f"progress     {render.progress(info)}, {info['files_transferred']} of {info['files_total']} files"
     yield from _why(info, now)
+    yield from _notice(info, now)
     yield f"owner        {_owner(info)}"
     yield f"helper       {render.helper_text(info)}"
     for row in identities(info):
         yield f"identity     {row['use']}: {row['identity']}"
+    if info["notify_command"] is not None:
+        yield f"command      {render.command_text(info['notify_command'])}"
     yield f"retry        {render.retry_text(info)}"
     yield f"errors       {info['error_count']} so far"
     for title, error in (("last error", info["error"]), ("Complete", info["complete_error"])):
@@ -202,6 +205,18 @@ def _why(info: JobInfo, now: float) -> Iterator[str]:
         yield f"why          it is over: {info['state']}"
         yield "next         nothing; it leaves the queue"
         yield "hint         nothing is to be done"
+
+
+def _notice(info: JobInfo, now: float) -> Iterator[str]:
+    """Who has yet to be told of what, and what that waits for."""
+    notice = info["notice"]
+    if notice is None:
+        return
+    what = notice["notice"] if notice["file_index"] is None else f"{notice['notice']} of file {notice['file_index']}"
+    yield f"notice       {what} is to be told, to {notice['to']}, since {render.span(now - notice['since'])}"
+    in_time = "" if notice["next_at"] is None else f" (in {render.span(max(0.0, notice['next_at'] - now))})"
+    yield f"  next       {render.printable(notice['next'])}{in_time}"
+    yield f"  hint       {render.printable(notice['hint'])}"
 
 
 def _owner(info: JobInfo) -> str:

@@ -9,7 +9,7 @@ import time
 
 from openbits.api.client import Client, Job, Outcome
 from openbits.cli import exits, property_options, render
-from openbits.cli.targets import destinations
+from openbits.cli.targets import destinations, is_remote
 from openbits.cli.watch import exit_code, reporter_for, verdict, watch
 from openbits.core import codes
 from openbits.core.enums import Priority
@@ -19,7 +19,12 @@ from openbits.core.errors import BitsError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What follows `bits get`."""
     parser.usage = "%(prog)s [-h] [--name NAME] [--detach] [--json] [properties] URL… [PATH]"
-    parser.add_argument("operands", nargs="+", metavar="URL… [PATH]", help="URLs, then a file or folder (default: .)")
+    parser.add_argument(
+        "operands",
+        nargs="+",
+        metavar="URL… [PATH]",
+        help="URLs or absolute paths of this machine, then a file or folder (default: .)",
+    )
     parser.add_argument("--name", help="display name of the job (default: the first file's)")
     parser.add_argument("--detach", action="store_true", help="do not wait: print the id of the job and leave it alone")
     parser.add_argument("--json", action="store_true", help="print the job as JSON lines, the last one with the result")
@@ -54,10 +59,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def split_operands(operands: list[str]) -> tuple[list[str], str]:
-    """URLs, and the path behind them: the last operand if it is no URL. Raises E_INVALIDARG."""
+    """URLs, and the path behind them: the last operand if it is no URL. Raises E_INVALIDARG.
+
+    Before the last one an absolute path is the name of a file of this machine, as file:// URLs are.
+    """
     is_path_given = "://" not in operands[-1]
     urls, path = (operands[:-1], operands[-1]) if is_path_given else (operands, ".")
-    strange = next((url for url in urls if "://" not in url), None)
+    strange = next((url for url in urls if not is_remote(url)), None)
     if strange is not None or not urls:
         what = strange if strange is not None else operands[-1]
         step = "begin it with https:// or http://, and write URLs first, then one PATH"

@@ -50,6 +50,22 @@ COMMANDS = {
         MAKE, "tokens", "add_arguments", "run", "change the helper token", "the second identity of a job",
         "bits token set nightly --user backup --flags local-file",
     ),
+    "command": Command(
+        MAKE, "notify_command", "add_arguments", "run", "change the notify command", "a program to run at the end",
+        "bits command set nightly /usr/local/bin/arrived nightly",
+    ),
+    "credentials": Command(
+        MAKE, "entrusted", "add_credentials_arguments", "run_credentials", "change the credentials",
+        "user and password for a server or proxy", "bits credentials set nightly --user alice",
+    ),
+    "headers": Command(
+        MAKE, "entrusted", "add_headers_arguments", "run_headers", "change the custom headers",
+        "headers that every request of a job has", "bits headers show nightly",
+    ),
+    "certificate": Command(
+        MAKE, "entrusted", "add_certificate_arguments", "run_certificate", "change the client certificate",
+        "which client certificate a job uses", "bits certificate set nightly --subject alice",
+    ),
     "list": Command(
         LOOK, "jobs", "add_list_arguments", "run_list", "list the jobs", "the jobs of the queue", "bits list",
     ),
@@ -89,6 +105,10 @@ COMMANDS = {
     "explain": Command(
         EXPLAIN, "explain", "add_arguments", "run", "explain it", "why a job does what it does; what a code means",
         "bits explain 0x80200013",
+    ),
+    "policy": Command(
+        EXPLAIN, "policy", "add_arguments", "run", "show the policies", "what the administrator allows, and where",
+        "bits policy show --effective --why",
     ),
     "doctor": Command(
         EXPLAIN, "doctor", "add_arguments", "run", "examine the service", "is everything there that jobs need",

@@ -7,10 +7,12 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, WaitingInfo
+from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, NotifyCommandInfo, RangeInfo, ReplyInfo, WaitingInfo
+from openbits.cli.property_options import changes
 from openbits.core.enums import TokenFlags
 
 SHORT_ID = 8
+SHOWN_RANGES = 10
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -151,15 +153,36 @@ def details(info: JobInfo, files: Iterable[FileInfo], now: float) -> Iterator[st
     yield f"progress     {progress(info)}, {info['files_transferred']} of {info['files_total']} files"
     yield f"owner        {printable(info['owner_name']) or '-'} ({info['owner_sid']})"
     yield f"helper       {helper_text(info)}"
+    if info["notify_command"] is not None:
+        yield f"command      {command_text(info['notify_command'])}"
     yield f"created      {instant(info['created_at'])}"
     yield f"modified     {instant(info['modified_at'])}"
     yield f"transferred  {instant(info['transferred_at'])}"
+    yield f"expires      {instant(info['expires_at'])}, if nothing changes before"
+    used, most = span(info["transfer_seconds"]), span(info["maximum_download_seconds"])
+    yield f"time         {used} of at most {most} connecting and transferring"
     yield f"errors       {info['error_count']}"
     yield f"retry        {retry_text(info)}"
     yield f"complete     {'by itself' if properties['auto_complete'] else 'by: bits complete'}"
+    yield from (f"set          {printable(change)}" for change in changes(properties, without=_SHOWN_ALWAYS))
+    if info["reply"] is not None:
+        yield f"reply        {printable(info['reply']['local_name'] or '-')}, {_reply_state(info['reply'])}"
     for number, file in enumerate(files):
         yield f"file {number:<7} {printable(file['remote_name'])}"
         yield f"             -> {printable(file['local_name'])}, {_file_state(file)}"
+
+
+_SHOWN_ALWAYS = frozenset(
+    {
+        "display_name",
+        "description",
+        "priority",
+        "minimum_retry_delay_seconds",
+        "no_progress_timeout_seconds",
+        "auto_complete",
+    }
+)
+"""Properties that `details` has lines for; of the others it shows what is not as in a new job."""
 
 
 def retry_text(info: JobInfo) -> str:
@@ -168,6 +191,15 @@ def retry_text(info: JobInfo) -> str:
     limit = properties["no_progress_timeout_seconds"]
     end = f"gives up after {span(limit)} without progress" if limit else "never tries again"
     return f"soon at first, then every {properties['minimum_retry_delay_seconds']} s; {end}"
+
+
+def command_text(command: NotifyCommandInfo) -> str:
+    """`/usr/bin/a b, as alice (uid 1000); ended with exit code 1`: the words as they were set, and how it went."""
+    program, words = command["program"], command["parameters"] or command["program"]
+    shown = words if words.partition(" ")[0].strip('"') == program else f"{program}: {words}"
+    who = f"{command['setter_name'] or '-'} (uid {command['setter_uid']})"
+    note = f"; {command['note']}" if command["note"] else ""
+    return printable(f"{shown}, as {who}{note}")
 
 
 def helper_text(info: JobInfo) -> str:
@@ -193,8 +225,25 @@ def _labelled(line: str) -> str:
     return f"{label:<12} {text}"
 
 
+def _reply_state(reply: ReplyInfo) -> str:
+    total = reply["bytes_total"]
+    return "not here yet" if total is None else f"{size(reply['bytes_transferred'])}/{size(total)}"
+
+
 def _file_state(file: FileInfo) -> str:
     total = file["bytes_total"]
     text = "published" if file["is_published"] else "transferred" if file["is_transferred"] else "not transferred"
     text += f", {size(file['bytes_transferred'])}/{'unknown size' if total is None else size(total)}"
+    if file["ranges"]:
+        text += f", made of {_ranges_text(file['ranges'])}"
     return text + (f", {printable(file['note'])}" if file["note"] else "")
+
+
+def _ranges_text(ranges: Sequence[RangeInfo]) -> str:
+    """`bytes 100-199, 900-`: the first of many."""
+    spans = [
+        f"{item['offset']}-{'' if item['length'] is None else item['offset'] + item['length'] - 1}"
+        for item in ranges[:SHOWN_RANGES]
+    ]
+    left = len(ranges) - len(spans)
+    return f"bytes {', '.join(spans)}" + (f" and {left} more ranges" if left else "")

@@ -38,9 +38,15 @@ def is_folder(path: str) -> bool:
     return path.endswith("/") or os.path.isdir(path)  # noqa: PTH112
 
 
+def is_remote(name: str) -> bool:
+    """True for what can be a remote name: a URL, or the absolute path of a file of this machine."""
+    return "://" in name or name.startswith("/")
+
+
 def safe_name(url: str) -> str:
     """The last segment of the URL's path as one file name: no separators, no control characters, never `..`."""
-    segment = unquote(urlsplit(url).path).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    path = url if url.startswith("/") else unquote(urlsplit(url).path).replace("\\", "/")
+    segment = path.rstrip("/").rpartition("/")[2]
     name = render.printable(segment).strip()
     if name[:1] in {"~", "$", "%"}:  # the service takes these for variables that somebody forgot to expand
         name = f"_{name[1:]}"
