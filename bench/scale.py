@@ -5,7 +5,8 @@
 
 The queue is written straight into the store (half of it suspended, half waiting behind a job of a higher level whose
 server is slow), then the service is started on it. Creating a job is measured beside a bare write and fdatasync on the
-same disk, in turns: the goal is a distance to that. Needs root, as owners are other uids.
+same disk, in turns: the goal is a distance to that. At last a service is started on a queue of which it has to look at
+every job, as all were waiting to try again. Needs root, as owners are other uids.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from openbits.store import SaveJob, open_store
 
 BITS = str(Path(sys.executable).with_name("bits"))
 OWNERS = (61001, 61002, 61003)
+WAITING_STATES = (JobState.SUSPENDED, JobState.QUEUED)
 WAITING_LEVELS = (Priority.NORMAL, Priority.LOW)
 HOLD_SECONDS = 60
 BATCH = 5_000
@@ -56,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="openbits-bench-", dir=options.folder))
     base.chmod(0o755)
-    few, service = (Service(folder(base / name), os.geteuid()) for name in ("few", "many"))
+    few, service, waking = (Service(folder(base / name), os.geteuid()) for name in ("few", "many", "waking"))
     try:
         few.start()
         print(f"{options.jobs} jobs of {options.files} file(s), medians of {options.rounds}\n")
@@ -70,9 +72,11 @@ def main() -> None:
             lists(service, options.rounds)
             creates(service, few, base)
         row("G6 manager at last, RSS", f"{rss(service):.0f} MiB", "< 200 MiB", "< 100 MiB")
-    finally:
         service.close()
-        few.close()
+        wakes(waking, options.jobs, options.files)
+    finally:
+        for one in (service, few, waking):
+            one.close()
         shutil.rmtree(base, ignore_errors=True)
 
 
@@ -213,31 +217,56 @@ def creates(service: Service, few: Service, base: Path) -> None:
     row(f"   create, {CLIENTS} clients at once, p50 / p99", f"{spread(waits)} ms")
 
 
+def wakes(service: Service, jobs: int, files: int) -> None:
+    """A start that has to look at every job, as all were waiting to try again; what others wait meanwhile."""
+    service.start()
+    service.stop()
+    owner = (service.state / "queue").stat()
+    person = Person(uid=owner.st_uid, gid=owner.st_gid)
+    run_as(person, fill, service.state / "queue", jobs, files, (JobState.TRANSIENT_ERROR,))
+    began = time.perf_counter()
+    service.start()
+    row("G6 all jobs wake: start to first answer", f"{time.perf_counter() - began:.2f} s", "< 2 s", "< 0.5 s")
+    waits: list[float] = []
+    is_over = threading.Event()
+    asking = threading.Thread(target=ask_until, args=(service, is_over, waits))
+    asking.start()
+    while "jobs_woken" not in service.log():
+        time.sleep(0.5)
+    row("   until the last one is queued", f"{time.perf_counter() - began:.1f} s")
+    is_over.set()
+    asking.join()
+    row("   another call meanwhile, p50 / p99", f"{spread(waits)} ms", "p99 < 50 ms")
+    peak = memory(service.pids()["manager"], "status", "VmHWM")
+    row("G6 manager at its largest", f"{peak:.0f} MiB", "< 200 MiB", "< 100 MiB")
+
+
 def create_many(path: str, count: int) -> list[float]:
     """One of many clients."""
     with openbits.Client(socket=path) as client:
         return [timed(lambda: client.create_job("of many")) for _ in range(count)]
 
 
-def fill(directory: Path, jobs: int, files: int) -> None:
-    """Write the queue, as the manager's uid."""
+def fill(directory: Path, jobs: int, files: int, states: Sequence[JobState] = WAITING_STATES) -> None:
+    """Write the queue, as the manager's uid; the states by turns."""
     store = open_store(directory)
     store.load()
     now = time.time()
     for first in range(0, jobs, BATCH):
         batch = range(first, min(first + BATCH, jobs))
-        store.commit([SaveJob(before=None, after=a_job(number, files, now - jobs + number)) for number in batch])
+        queue = (a_job(number, files, now - jobs + number, states) for number in batch)
+        store.commit([SaveJob(before=None, after=job) for job in queue])
     store.close()
 
 
-def a_job(number: int, files: int, since: float) -> Job:
+def a_job(number: int, files: int, since: float, states: Sequence[JobState]) -> Job:
     """One of the queue."""
     uid = OWNERS[number % len(OWNERS)]
     here = Directory(path="/srv/in", dev=2049, ino=1_234_567)
     return Job(
         job_id=uuid.uuid4(),
         owner=Identity(uid=uid, gid=uid, groups=(uid,), name=f"user{uid}"),
-        state=JobState.QUEUED if number % 2 else JobState.SUSPENDED,
+        state=states[number % len(states)],
         properties=Properties(display_name=f"nightly {number}", priority=WAITING_LEVELS[number // 2 % 2]),
         files=tuple(
             File(

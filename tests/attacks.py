@@ -46,11 +46,11 @@ ATTACKS = (
     Attack(17, "connection flood, half frames, endless frames", "64 connections a uid, 1 MiB a message; others served"),
     Attack(18, "long names, long URLs, jobs without end", "length limits (numbers of jobs come with policies)"),
     Attack(19, "guessing ids and handles of others", "E_ACCESSDENIED or BG_E_NOT_FOUND as documented, no detail"),
-    Attack(20, "hostile notify command", "runs as its setter, no shell", later="command-line notification"),
+    Attack(20, "hostile notify command", "runs as its setter alone, without shell or privilege; its group is killed"),
     Attack(
         21, "ptrace, signals, core, memory of the other identity's worker", "refused by the kernel; death is retried"
     ),
-    Attack(22, "owner reads credentials that an administrator set", "write-only", later="credentials of jobs"),
+    Attack(22, "owner reads credentials that an administrator set", "administrators set none; nobody reads any"),
     Attack(23, "/proc scans for secrets", "nothing: secrets travel over channels"),
     Attack(24, "state disk full, journal flooded", "clear errors, nothing lost; refusals are logged at a bounded rate"),
     Attack(25, "processes without end through jobs", "a bounded number of children for each uid"),

@@ -40,6 +40,8 @@ class Defect:
 _PUBLISH = "tests/identity/test_paths_publish.py"
 _TEMPORARY = "tests/identity/test_paths_temporary.py"
 _CONFINEMENT = "tests/real/test_worker_confinement.py"
+_COMMANDS = "tests/identity/spawner/test_commands.py"
+_ENTRUSTED = "tests/real/test_entrusted.py"
 
 DEFECTS: tuple[Defect, ...] = (
     Defect(
@@ -142,6 +144,78 @@ DEFECTS: tuple[Defect, ...] = (
         ("tests/identity/test_registry.py::test_nobody_vouches_for_another",),
     ),
     Defect(
+        "spawner starts a command that its user has not set",
+        "identity/spawner.py",
+        "if uid == 0 or (recorded := self._state.admitted.open(uid, command)) is None:",
+        "if uid == 0 or (recorded := self._state.admitted.open(uid, command) or os.open(os.devnull, 0)) is None:",
+        (
+            f"{_COMMANDS}::TestWhatIsAllowed::test_an_admitted_owner_who_is_not_connected_gets_no_new_command",
+            "tests/real/test_commands.py::test_a_manager_that_was_taken_over_runs_what_was_set_and_nothing_else",
+        ),
+    ),
+    Defect(
+        "command run as root",
+        "identity/spawner.py",
+        "if uid == 0 or (recorded :=",
+        "if uid < 0 or (recorded :=",
+        (f"{_COMMANDS}::TestWhatIsAllowed::test_no_command_is_run_as_root_even_if_one_is_recorded",),
+    ),
+    Defect(
+        "root has a command recorded for another user",
+        "identity/spawner.py",
+        """        if uid == 0 or voucher["uid"] != uid or self._uid not in (0, uid):\n""",
+        """        if uid == 0 or voucher["uid"] not in (0, uid) or self._uid not in (0, uid):\n""",
+        (f"{_COMMANDS}::TestWhatIsAllowed::test_its_user_alone_has_a_command_recorded",),
+    ),
+    Defect(
+        "recorded command not on the disk before the answer",
+        "identity/statedir.py",
+        """        failpoint("command.allowed")\n        os.fsync(self._folder)\n""",
+        """        failpoint("command.allowed")\n""",
+        ("tests/identity/test_admitted.py::test_an_allowed_command_is_on_the_disk_before_the_answer",),
+    ),
+    Defect(
+        "runner believes the manager what to run",
+        "identity/runner.py",
+        """    if commandline.name(order["job_id"], program, parameters) != allowed:\n""",
+        "    if not allowed:\n",
+        (
+            f"{_COMMANDS}::TestWhatIsRun::test_another_text_than_the_recorded_one_is_not_run",
+            "tests/real/test_commands.py::test_a_manager_that_was_taken_over_runs_what_was_set_and_nothing_else",
+        ),
+    ),
+    Defect(
+        "manifest of a class believed whoever wrote it",
+        "identity/runner.py",
+        "status.st_uid not in {0, os.getuid()} or status.st_mode & 0o022",
+        "False",
+        (f"{_COMMANDS}::TestClasses::test_a_manifest_that_others_may_have_written_is_not_believed",),
+    ),
+    Defect(
+        "process group of a command left behind",
+        "identity/runner.py",
+        "        os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the number is nobody else's\n",
+        "        os.kill(process.pid, signal.SIGKILL)\n",
+        (f"{_COMMANDS}::TestHowItEnds::test_nothing_of_its_group_is_left",),
+    ),
+    Defect(
+        "command kept after the job has it no more",
+        "core/lifecycle.py",
+        "    if given_up:\n        effects.append(events.ForgetCommands(given_up))\n",
+        "",
+        (
+            "tests/core/test_command_lines.py::test_another_command_replaces_it",
+            "tests/real/test_commands.py::test_take_ownership_takes_the_command_away",
+        ),
+    ),
+    Defect(
+        "command run while its user is not logged on",
+        "service/commands.py",
+        "        if not self._is_logged_on(command.setter.uid):\n            return f",
+        "        if False:\n            return f",
+        ("tests/service/test_commands.py::test_it_waits_for_the_logon_of_its_setter_and_ends_with_his_log_off",),
+    ),
+    Defect(
         "process of another user namespace vouches for its outer uid",
         "identity/registry.py",
         '        if entry.record.get("is_foreign_userns"):\n',
@@ -221,6 +295,30 @@ DEFECTS: tuple[Defect, ...] = (
         ("tests/service/test_engine.py::test_event_numbers_have_no_gap_and_go_to_the_store_with_their_step",),
     ),
     Defect(
+        "job told before its files",
+        "core/notices.py",
+        "    if job.untold_files:\n",
+        "    if job.untold_files and job.pending_notice is None:\n",
+        (
+            "tests/core/test_notices.py::test_files_come_before_the_job_in_the_order_in_which_they_finished",
+            "tests/service/test_notify.py::test_files_are_told_one_after_the_other_and_before_the_job",
+        ),
+    ),
+    Defect(
+        "no limit of notices in flight",
+        "service/shares.py",
+        "        if self._taken[uid] < IN_FLIGHT:\n",
+        "        if True:\n",
+        ("tests/service/test_notify.py::test_four_notices_are_in_flight_for_a_user_and_the_fifth_waits_for_an_answer",),
+    ),
+    Defect(
+        "TLS connection that nobody checked",
+        "transfer/http.py",
+        '        if refusal is not None and request.target.scheme == "https":',
+        "        if False and refusal is not None:",
+        ("tests/transfer/test_worker_tls.py::test_no_tls_connection_is_made_for_a_job_that_nobody_could_check_for",),
+    ),
+    Defect(
         "token kept after the log-off of the owner",
         "service/tokens.py",
         "            if record.helper_token is not None and record.job.owner.uid in change.logged_off:\n",
@@ -273,6 +371,69 @@ DEFECTS: tuple[Defect, ...] = (
         "LOGON_FAILURES = 5\n",
         "LOGON_FAILURES = 50_000\n",
         ("tests/real/test_logons.py::test_t12_two_at_a_time_and_five_failures_a_minute_for_each_caller",),
+    ),
+    Defect(
+        "secret not bound to its owner",
+        "service/vault.py",
+        'return f"{job_id}|{slot}|{owner_uid}|{key_id}".encode()',
+        'return f"{job_id}|{slot}|{key_id}".encode()',
+        ("tests/service/test_vault.py::test_a_secret_is_good_for_one_job_one_slot_and_one_owner",),
+    ),
+    Defect(
+        "secret of one job opens in another",
+        "service/vault.py",
+        'return f"{job_id}|{slot}|{owner_uid}|{key_id}".encode()',
+        'return f"{slot}|{owner_uid}|{key_id}".encode()',
+        ("tests/service/test_vault.py::test_a_secret_is_good_for_one_job_one_slot_and_one_owner",),
+    ),
+    Defect(
+        "administrators give credentials to foreign jobs",
+        "core/access.py",
+        "Verb.SET_CREDENTIALS: Rule.OWNER,",
+        "Verb.SET_CREDENTIALS: Rule.OWNER_OR_ADMINISTRATOR,",
+        (f"{_ENTRUSTED}::test_what_is_entrusted_is_the_owners_alone_to_give_and_nobodys_to_read",),
+    ),
+    Defect(
+        "identity of the call not looked at when secrets are entrusted",
+        "service/methods_options.py",
+        "for identity in (opened.opened_by, call.identity)",
+        "for identity in (opened.opened_by,)",
+        (f"{_ENTRUSTED}::test_the_identity_of_the_call_counts_too",),
+    ),
+    Defect(
+        "deleted secrets stay in the pages of the store",
+        "store/sqlite.py",
+        "PRAGMA secure_delete = ON",
+        "PRAGMA secure_delete = OFF",
+        ("tests/store/test_secrets.py::test_what_is_deleted_is_in_no_file_any_more",),
+    ),
+    Defect(
+        "deleted secrets stay in the log of the store",
+        "store/sqlite.py",
+        "        if self._has_erased:\n            self._empty_log()\n",
+        "",
+        ("tests/store/test_secrets.py::test_what_is_deleted_is_in_no_file_any_more",),
+    ),
+    Defect(
+        "secrets of a final job are kept",
+        "core/moves.py",
+        "        secrets=() if state.is_final else job.secrets,\n",
+        "",
+        ("tests/core/test_secrets.py::test_cancel_and_complete_erase_them_also_while_temporaries_are_left",),
+    ),
+    Defect(
+        "proof of who asks is sent to the server of a redirect",
+        "transfer/download.py",
+        "is_origin = target.origin == self._origin.origin",
+        "is_origin = True",
+        ("tests/transfer/test_download.py::test_what_proves_who_asks_is_for_the_origin_alone",),
+    ),
+    Defect(
+        "private key beside a certificate goes to the manager",
+        "identity/certificates.py",
+        "for certificate in _CERTIFICATE.findall(_content(folder, os.fsencode(name), opener)):",
+        "for certificate in [_content(folder, os.fsencode(name), opener)]:",
+        ("tests/identity/test_certificates.py::test_certificates_come_in_the_order_of_names_and_keys_stay",),
     ),
 )
 """The rows; `old` is copied from the sources, so a row whose place has changed says so in the tests."""

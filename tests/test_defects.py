@@ -9,7 +9,8 @@ def test_a_defect_can_be_put_in_and_its_tests_are_there(defect: Defect) -> None:
     compile(source(defect), defect.file, "exec")
     for test in defect.tests:
         path, _, name = test.partition("::")
-        assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text() if name else (ROOT / path).is_file()
+        function = name.rpartition("::")[2].partition("[")[0]
+        assert f"def {function}(" in (ROOT / path).read_text() if name else (ROOT / path).is_file()
 
 
 def test_there_are_twenty_defects_or_more_and_the_page_lists_them() -> None:

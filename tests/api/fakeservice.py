@@ -5,6 +5,7 @@ subscription) and remembers every call. It transfers nothing: the test says what
 """
 
 import array
+import base64
 import contextlib
 import json
 import os
@@ -72,6 +73,8 @@ class FakeService:
         self.targets: dict[str, str] = {}
         self.registrations = 0
         self.acknowledged: list[tuple[str, int]] = []
+        self.certificate_targets: dict[str, str] = {}
+        self.certificate_answers: list[tuple[int, int]] = []
         self.overrides: dict[str, Callable[[Values], Values]] = {}
         """Methods that answer something else: a function from parameters to answer, which may raise FailedError."""
         self.passwords = {"beth": "secret"}
@@ -98,22 +101,39 @@ class FakeService:
             self.emit({"kind": kind, "job_id": str(job_id), "job": job})
 
     def notice(self, job_id: object, notice: str, seq: int = 1) -> None:
-        """A notice goes to whoever registered for the job."""
+        """A terminal notice goes to whoever registered for the job."""
         with self._lock:
-            event = {"kind": "notice", "job_id": str(job_id), "job": self.jobs[str(job_id)]}
-            self.emit({**event, "notice": notice, "notice_seq": seq}, only=self.targets[str(job_id)])
+            self.tell(job_id, notice, notice_seq=seq, job=self.jobs[str(job_id)])
+
+    def tell(self, job_id: object, notice: str, **values: Any) -> None:
+        """So does any other, with its values."""
+        with self._lock:
+            event = {"kind": "notice", "job_id": str(job_id), "notice": notice, **values}
+            self.emit(event, only=self.targets[str(job_id)])
+
+    def ask(self, job_id: object, number: int, server: str, certificate: bytes, chain: list[bytes]) -> None:
+        """Whoever checks the certificates of the job is asked about one."""
+        question = {"number": number, "file_index": 0, "server": server}
+        question["certificate"] = base64.b64encode(certificate).decode()
+        question["chain"] = [base64.b64encode(one).decode() for one in chain]
+        with self._lock:
+            event = {"kind": "certificate", "job_id": str(job_id), "question": question}
+            self.emit(event, only=self.certificate_targets[str(job_id)])
 
     def emit(self, event: Values, only: str | None = None) -> None:
         """Send an event to the subscribers that asked for its job."""
         with self._lock:
-            is_stored = event["kind"] not in {"progress", "notice", "overflow"}
+            is_stored = event["kind"] not in {"progress", "notice", "overflow", "certificate"}
             self._seq += is_stored
             event = {"seq": self._seq, "at": time.time(), **event}
             if is_stored:
                 self._stored.append(_as_stored(event))
+            is_end = (event.get("job") or event).get("state") in {"acknowledged", "cancelled"}
             for one in self._subscribers:
                 wanted = one.job_ids is None or event["job_id"] in one.job_ids or not event["job_id"]
-                if wanted and only in {None, one.name}:
+                if only is None and is_end and self.targets.get(event["job_id"]) == one.name and not wanted:
+                    self._reply(one.peer, {"event": _as_stored(event)}, continues=True)
+                elif only == one.name or (only is None and wanted):
                     self._reply(one.peer, {"event": event}, continues=True)
 
     def methods(self) -> list[str]:
@@ -174,6 +194,9 @@ class FakeService:
             "process_ids": {"spawner": os.getpid()},
         }
 
+    def get_policies(self, peer: Peer, parameters: Values) -> Values:
+        return {"folder": "/etc/openbits/policy.d", "problem": "", "policies": []}
+
     def create_job(self, peer: Peer, parameters: Values) -> Values:
         job_id = self.add_job(parameters["display_name"], type=parameters["type"])
         return {"job_id": job_id, "handle": self._handle(peer, job_id)}
@@ -210,6 +233,8 @@ class FakeService:
                     "bytes_transferred": 0,
                     "is_transferred": False,
                     "is_published": False,
+                    "is_valid": False,
+                    "ranges": pair.get("ranges", []),
                     "temporary_name": None,
                     "note": "",
                 }
@@ -281,6 +306,20 @@ class FakeService:
             self.targets[job_id] = parameters["subscriber"]
         self.registrations += 1
         return {"registration": self.registrations}
+
+    def set_certificate_callback(self, peer: Peer, parameters: Values) -> Values:
+        job = self._changeable(peer, parameters)
+        if job["state"] not in {"suspended", "error", "transferred"}:
+            raise FailedError(codes.BG_E_READ_ONLY_WHEN_JOB_ACTIVE)
+        if parameters.get("subscriber") is None:
+            self.certificate_targets.pop(job["job_id"], None)
+        else:
+            self.certificate_targets[job["job_id"]] = parameters["subscriber"]
+        return {}
+
+    def answer_certificate(self, peer: Peer, parameters: Values) -> Values:
+        self.certificate_answers.append((parameters["question"], parameters["hresult"]))
+        return {}
 
     def acknowledge_notice(self, peer: Peer, parameters: Values) -> Values:
         self.acknowledged.append((parameters["job_id"], parameters["hresult"]))
@@ -436,11 +475,26 @@ def new_job(job_id: str, display_name: str) -> Values:
             "proxy_usage": "preconfig",
             "proxy_list": "",
             "proxy_bypass_list": "",
+            "maximum_download_seconds": None,
+            "file_acl_flags": 0,
+            "peer_caching_flags": 0,
+            "security_flags": 0,
+            "http_method": "",
+            "cost_flags": None,
+            "notification_clsid": "",
+            "dynamic_content": False,
+            "high_performance": False,
+            "max_download_size_bytes": None,
+            "use_stored_proxy_credentials": False,
+            "minimum_notification_interval_ms": 500,
+            "on_demand_mode": False,
             "auto_complete": False,
         },
         "owner_uid": os.geteuid(),
         "owner_name": "me",
         "owner_sid": f"S-1-22-1-{os.geteuid()}",
+        "owner_integrity_level": 0x2000,
+        "owner_is_elevated": False,
         "bytes_total": 0,
         "bytes_transferred": 0,
         "files_total": 0,
@@ -451,9 +505,15 @@ def new_job(job_id: str, display_name: str) -> Values:
         "error": None,
         "complete_error": None,
         "error_count": 0,
+        "maximum_download_seconds": 7_776_000,
+        "transfer_seconds": 0.0,
+        "expires_at": time.time() + 90 * 86_400,
         "phase": "",
         "waiting": None,
+        "notice": None,
         "helper_token_flags": 0,
         "helper_sid": None,
         "helper_name": None,
+        "notify_command": None,
+        "reply": None,
     }

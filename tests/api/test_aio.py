@@ -14,6 +14,7 @@ from tests.api.fakeservice import FailedError, FakeService, Values
 
 from openbits import AsyncClient, AsyncJob, Client, Job, Outcome
 from openbits.api import aio_connection, following, locate
+from openbits.api.notifications import ServerCertificate
 from openbits.api.wire import JobInfo
 from openbits.core import codes
 from openbits.core.enums import JobState, Priority, TokenFlags
@@ -23,7 +24,7 @@ Test = Callable[[AsyncClient], Awaitable[None]]
 
 NOT_FOR_LOOPS = {
     Client: {"notifier", "connect_again", "open_connection", "rejoin"},
-    Job: {"set_subscriber", "open_again"},
+    Job: {"set_subscriber", "set_certificate_subscriber", "open_again"},
 }
 """Public names of the blocking classes that serve their threads."""
 
@@ -62,10 +63,10 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize(("twin", "blocking"), [(AsyncClient, Client), (AsyncJob, Job)])
 def test_each_twin_has_every_method_with_the_same_parameters(twin: type, blocking: type) -> None:
-    for name, method in vars(blocking).items():
+    for name in dir(blocking):
         if name.startswith("_") or name in NOT_FOR_LOOPS[blocking]:
             continue
-        theirs = vars(twin)[name]
+        method, theirs = inspect.getattr_static(blocking, name), inspect.getattr_static(twin, name)
         if isinstance(method, property) and not isinstance(theirs, property):
             assert inspect.iscoroutinefunction(theirs), name
         elif callable(method):
@@ -196,9 +197,9 @@ def test_calls_of_many_tasks_get_their_own_answers(run: Callable[[Test], None]) 
 def test_a_request_larger_than_the_socket_buffer_is_sent_whole(run: Callable[[Test], None]) -> None:
     async def story(client: AsyncClient) -> None:
         job = await client.create_job("x")
-        pairs = [(f"https://h/{'u' * 500}{number}", f"/srv/{number}") for number in range(1500)]
+        pairs = [(f"https://h/{'u' * 500}{number}", f"/srv/{number}") for number in range(1000)]
         await asyncio.gather(job.add_files(pairs), job.info())
-        assert len(await job.files()) == 1500
+        assert len(await job.files()) == 1000
         with pytest.raises(BitsError, match="the limit is 1048576") as caught:
             await job.add_files(pairs * 2)
         assert caught.value.hresult == codes.E_INVALIDARG
@@ -302,6 +303,28 @@ def test_a_coroutine_is_called_until_it_takes_the_notice(run: Callable[[Test], N
         await eventually(lambda: len(service.acknowledged) == 2)
         assert seen == ["transferred", "transferred"]
         assert [hresult for _, hresult in service.acknowledged] == [codes.E_FAIL, codes.S_OK]
+
+    run(story)
+
+
+def test_a_certificate_callback_is_a_coroutine_of_the_loop(run: Callable[[Test], None], service: FakeService) -> None:
+    async def story(client: AsyncClient) -> None:
+        asked = []
+
+        async def check(certificate: ServerCertificate) -> None:
+            await asyncio.sleep(0)
+            asked.append(certificate.server)
+            if len(asked) == 1:
+                raise BitsError(codes.E_ACCESSDENIED, "not this one")
+
+        job = await client.create_job("x")
+        await job.set_certificate_callback(check)
+        for number in (1, 2):
+            service.ask(job.id, number, "h:443", b"leaf", [])
+        await eventually(lambda: len(service.certificate_answers) == 2)
+        assert service.certificate_answers == [(1, codes.E_ACCESSDENIED), (2, codes.S_OK)]
+        await job.set_certificate_callback(None)
+        assert service.certificate_targets == {}
 
     run(story)
 

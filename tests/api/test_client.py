@@ -5,11 +5,13 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.api.fakeservice import FailedError, FakeService, Values
 
 import openbits
+from openbits.api import calls
 from openbits.api.client import Client, Outcome
 from openbits.api.tokens import Token
 from openbits.core import codes
@@ -319,3 +321,15 @@ def test_a_call_after_the_service_ended_fails_once_and_the_same_objects_work_on_
     assert job.info()["properties"]["display_name"] == "x"
     client.reconnect()  # nothing to do
     assert [call.method for call in service.calls] == ["Hello", "CreateJob", "Hello", "OpenJob", "GetJob", "Hello"]
+
+
+def test_what_the_caller_sees_at_remote_folders_of_this_machine_is_told_too(tmp_path: Path) -> None:
+    """T-16: a path may lead elsewhere for the service (PrivateTmp, a container)."""
+    remote, local = tmp_path / "remote", tmp_path / "local"
+    remote.mkdir()
+    local.mkdir()
+    pairs = [((remote / "a b").as_uri(), local / "x"), (str(remote / ".." / "local" / "y"), local / "z")]
+    seen = calls.additions([*pairs, ("file://elsewhere/x", "/missing/x"), ("https://h/x", local / "w")])["directories"]
+    assert seen == {
+        str(folder): {"dev": folder.stat().st_dev, "ino": folder.stat().st_ino} for folder in (remote, local)
+    }

@@ -7,6 +7,7 @@ import pytest
 from tests.api.fakeservice import FailedError, FakeService, Values
 
 from openbits.api.client import Client, Job
+from openbits.api.notifications import ServerCertificate
 from openbits.api.wire import JobInfo
 from openbits.core import codes
 from openbits.core.errors import BitsError
@@ -311,8 +312,9 @@ def test_a_notice_of_a_state_that_is_over_is_not_told(
     service.change(job.id, state="transferred")
     service.notice(job.id, "transferred", seq=2)
     release.set()
-    eventually(lambda: len(service.acknowledged) == 2)
+    eventually(lambda: len(service.acknowledged) == 3)
     assert told == ["transferred"]
+    assert service.acknowledged[1] == (str(job.id), codes.BG_E_INVALID_STATE)  # its place in flight is free again
 
 
 def test_a_job_that_another_owner_took_is_not_told_and_is_let_go_at_its_end(
@@ -339,8 +341,9 @@ def test_whoever_was_replaced_is_let_go_and_asks_no_more(
     job, other = client.create_job("x"), client.create_job("y")
     job.notify(lambda _job, _info: None)
     other.notify(lambda _job, _info: None)
-    service.emit({"kind": "replaced", "job_id": str(job.id), "registration": 7})  # an earlier one: old news
-    service.emit({"kind": "replaced", "job_id": str(other.id), "registration": 2})
+    for one, number in ((job, 7), (other, 2)):  # the first is old news
+        event = {"kind": "replaced", "job_id": str(one.id), "registration": number}
+        service.emit(event, only=service.targets[str(one.id)])
     eventually(lambda: client.notifier.handler(other.id) is None)
     assert client.notifier.handler(job.id) is not None
     service.disconnect()
@@ -369,6 +372,124 @@ def test_a_callback_may_close_the_client(client: Client, service: FakeService, e
     service.notice(job.id, "transferred")
     eventually(lambda: client.is_closed)
     eventually(lambda: listeners() == 0)
+
+
+def test_the_stream_brings_nothing_but_what_the_service_says_it_is_to_be_told(
+    client: Client, service: FakeService
+) -> None:
+    client.create_job("x").notify(lambda _job, _info: None)
+    assert [call.parameters["job_ids"] for call in service.calls if call.method == "Subscribe"] == [[]]
+
+
+def test_the_answer_names_the_stream_that_was_told(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    """Another process of the same user may have been told of the same notice before."""
+    job = client.create_job("x")
+    job.notify(lambda _job, _info: None)
+    service.notice(job.id, "transferred", seq=4)
+    eventually(lambda: service.acknowledged)
+    answer = next(call for call in service.calls if call.method == "AcknowledgeNotice")
+    assert answer.parameters == {
+        "job_id": str(job.id),
+        "notice_seq": 4,
+        "hresult": 0,
+        "subscriber": service.targets[str(job.id)],
+    }
+
+
+def test_notices_without_a_number_want_no_answer_and_those_of_files_are_taken(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    """`Job.notify` is about the end of the job; flags that ask for more do no harm."""
+    told: list[str] = []
+    job = client.create_job("x")
+    job.notify(lambda _job, info: told.append(info["state"]))
+    service.tell(job.id, "modification")
+    service.tell(job.id, "file-transferred", notice_seq=1, file_index=0)
+    service.notice(job.id, "transferred", seq=2)
+    eventually(lambda: len(service.acknowledged) == 2)
+    assert (told, {code for _, code in service.acknowledged}) == (["suspended"], {0})
+
+
+def test_the_notice_of_a_file_is_not_told_after_the_end_of_the_job(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    """The handler of another job was busy meanwhile."""
+    told: list[str] = []
+    job = client.create_job("x")
+    client.notifier.register(job, lambda event: told.append(event["notice"]))
+    service.jobs[str(job.id)]["state"] = "cancelled"
+    service.tell(job.id, "file-transferred", notice_seq=1, file_index=0)
+    eventually(lambda: service.acknowledged)
+    assert (told, service.acknowledged) == ([], [(str(job.id), codes.BG_E_INVALID_STATE)])
+
+
+# Certificate callbacks
+
+
+def test_a_certificate_is_accepted_by_returning_and_refused_by_raising(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    asked: list[ServerCertificate] = []
+    answers: list[Exception | None] = [None, BitsError(codes.E_ACCESSDENIED, "not this one"), ValueError("bug")]
+
+    def check(certificate: ServerCertificate) -> None:
+        asked.append(certificate)
+        if (answer := answers[len(asked) - 1]) is not None:
+            raise answer
+
+    job = client.create_job("x")
+    job.set_certificate_callback(check)
+    for number in (1, 2, 3):
+        service.ask(job.id, number, "files.example:443", b"\x30leaf", [b"\x30ca"])
+    eventually(lambda: len(service.certificate_answers) == 3)
+    assert service.certificate_answers == [(1, 0), (2, codes.E_ACCESSDENIED), (3, codes.E_FAIL)]
+    assert asked[0] == ServerCertificate(
+        file_index=0, server="files.example:443", certificate=b"\x30leaf", chain=[b"\x30ca"]
+    )
+
+
+def test_a_certificate_callback_ends_with_null_and_with_the_job(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    job, other = client.create_job("x"), client.create_job("y")
+    job.set_certificate_callback(lambda _: None)
+    other.set_certificate_callback(lambda _: None)
+    job.set_certificate_callback(None)
+    assert list(service.certificate_targets) == [str(other.id)]
+    service.emit({"kind": "state", "job_id": str(other.id), "state": "cancelled"}, only=_only(service))
+    eventually(lambda: listeners() == 0)
+
+
+def test_a_certificate_callback_is_not_set_again_when_the_service_comes_back(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    """V5: it is not persisted, and the job may be active."""
+    job, other = client.create_job("x"), client.create_job("y")
+    job.set_certificate_callback(lambda _: None)
+    other.notify(lambda _job, _info: None)
+    service.disconnect()
+    eventually(lambda: service.methods().count("SetNotify") == 2)
+    assert service.methods().count("SetCertificateCallback") == 1
+    other.notify(None)
+    eventually(lambda: listeners() == 0)
+
+
+def test_a_certificate_callback_that_is_refused_is_let_go(
+    client: Client, service: FakeService, eventually: Eventually
+) -> None:
+    job = client.create_job("x")
+    service.jobs[str(job.id)]["state"] = "transferring"
+    with pytest.raises(BitsError) as caught:
+        job.set_certificate_callback(lambda _: None)
+    assert caught.value.hresult == codes.BG_E_READ_ONLY_WHEN_JOB_ACTIVE
+    eventually(lambda: listeners() == 0)
+
+
+def _only(service: FakeService) -> str:
+    (target,) = service.certificate_targets.values()
+    return target
 
 
 def listeners() -> int:

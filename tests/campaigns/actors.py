@@ -226,6 +226,9 @@ class _Player:
     def _notify(self, name: str) -> None:
         self._ear.listen_for(str(self._job(name).id))
 
+    def _command(self, name: str, program: str) -> None:
+        self._job(name).set_notify_command_line(program)
+
     def _await(self, name: str, states: list[str], seconds: float, saved_bytes: int = 1 << 62) -> str:
         """Wait a while for a state, or for so many bytes."""
         deadline = time.monotonic() + seconds

@@ -228,7 +228,11 @@ class Campaign:
         """All kinds of work in order, and one death of the manager: every point is passed."""
         first, second, last = self.actors
         plans = {uid: self.work.for_user(uid, "new") for uid in self.actors}
-        parts = {first: ["help", "change", "finish", "pause"], second: ["turn", "cancel"], last: ["swap", "leave"]}
+        parts = {
+            first: ["help", "change", "finish", "pause"],
+            second: ["turn", "tell", "copy", "cancel"],
+            last: ["swap", "leave"],
+        }
         for uid, kinds in parts.items():
             plans[uid] += [act for kind in kinds for act in self.work.for_user(uid, kind)]
         self._play(Round(0, None, 1, (), 0.0, plans))
@@ -252,6 +256,9 @@ class Campaign:
 
     def _left_behind(self) -> Iterator[str]:
         yield from (f"{path} is left (P6)" for folder in self.oracle.folders for path in folder.rglob(".BIT*"))
+        yield from (
+            f"{path.name} may be run and no job has it" for path in (self.service.state / "admitted").glob("*-*")
+        )
         admitted = {int(path.stem) for path in (self.service.state / "admitted").glob("*.json")}
         yield from (f"uid {uid} is admitted and has no job" for uid in admitted)
 

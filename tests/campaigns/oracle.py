@@ -283,6 +283,7 @@ class Oracle:
             taken = self.taken.get(entry.job_id or "", [])
             job = jobs.get(entry.job_id or "")
             is_told = job is not None and job.state.name in {"TRANSFERRED", "ERROR"} and job.pending_notice is None
+            is_told = is_told and (job is None or job.command_line is None or job.command_line.program != "/bin/true")
             if is_told and job is not None and job.notice_seq not in {notice.notice_seq for notice in taken}:
                 yield f"{entry.name}: notice {job.notice_seq} counts as delivered and nobody took it (P5)"
             ended_at = self.history.ended_at.get(entry.job_id or "")

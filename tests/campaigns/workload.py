@@ -16,6 +16,8 @@ from tests.campaigns.actors import Act
 from tests.campaigns.ledger import Entry
 from tests.campaigns.pages import Pages
 
+from openbits.core.names import file_url
+
 FEWEST, MOST = 8, 45
 DONE = ["transferred", "error", "suspended"]
 
@@ -145,6 +147,29 @@ class Workload:
         name = start[0].job
         return [*start, Act("await", name, {"states": DONE, "seconds": 2.0}), Act("complete", name)]
 
+    def copy(self, uid: int) -> list[Act]:
+        """The files come from this machine and not from a server."""
+        sources = self.common.parent / "sources"
+        sources.mkdir(mode=0o755, exist_ok=True)
+        acts = self.start(uid, pace="fast")
+        number = next(number for number, act in enumerate(acts) if act.verb == "add")
+        pairs = []
+        for _, path in acts[number].arguments["files"]:
+            source = sources / Path(path).name
+            source.write_bytes(self.pages.bodies["/" + source.name][-1])
+            source.chmod(0o644)
+            pairs.append((file_url(str(source)), path))
+        acts[number] = Act("add", acts[number].job, {"files": pairs})
+        return [*acts, Act("await", acts[0].job, {"states": DONE, "seconds": 2.0}), Act("complete", acts[0].job)]
+
+    def tell(self, uid: int) -> list[Act]:
+        """A program is run when it has arrived, and takes the notice or not."""
+        *start, resume = [act for act in self.start(uid, pace="fast") if act.verb != "notify"]
+        program = self.random.choice(["/bin/true", "/bin/false"])
+        command = Act("command", resume.job, {"program": program})
+        waits = [Act("await", resume.job, {"states": states, "seconds": 0.5 + len(states)}) for states in (DONE, [])]
+        return [*start, command, resume, *waits, Act("complete", resume.job)]
+
     def cancel(self, uid: int) -> list[Act]:
         """Begun and given up."""
         start = self.start(uid, pace="slow")
@@ -187,10 +212,12 @@ KINDS: dict[str, Callable[[Workload, int], list[Act]]] = {
     "turn": Workload.turn,
     "swap": Workload.swap,
     "finish": Workload.finish,
+    "copy": Workload.copy,
+    "tell": Workload.tell,
     "cancel": Workload.cancel,
     "leave": Workload.leave,
     "die": Workload.die,
     "touch": Workload.touch,
 }
-MIXED = ["new", "help", "finish", "pause", "change", "turn", "swap", "cancel", *["touch"] * 7]
+MIXED = ["new", "help", "finish", "copy", "tell", "pause", "change", "turn", "swap", "cancel", *["touch"] * 7]
 CLOSING = ["touch", "leave"]

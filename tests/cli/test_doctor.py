@@ -44,7 +44,7 @@ def test_a_service_that_answers_is_healthy(bits: Bits, service: FakeService) -> 
     assert "OPENBITS_SOCKET" in found["chosen"]["text"]
     assert f"uid {os.geteuid()}" in found["socket"]["text"]
     assert " mode 0" in found["socket"]["text"]
-    assert {call.method for call in service.calls} == {"Hello", "ListJobs"}  # it only looks
+    assert {call.method for call in service.calls} == {"Hello", "ListJobs", "GetPolicies"}  # it only looks
 
 
 def test_every_line_that_is_not_ok_has_a_next_step(bits: Bits, service: FakeService) -> None:

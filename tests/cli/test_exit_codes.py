@@ -32,7 +32,12 @@ CALLS = [
     (("cancel", "x"), "Cancel"),
     (("take", "x"), "TakeOwnership"),
     (("explain", "x"), "GetJob"),
+    (("policy", "show"), "GetPolicies"),
     (("token", "clear", "x"), "ClearHelperToken"),
+    (("credentials", "remove", "x"), "RemoveCredentials"),
+    (("headers", "show", "x"), "GetCustomHeaders"),
+    (("command", "remove", "x"), "SetNotifyCmdLine"),
+    (("certificate", "show", "x"), "GetClientCertificate"),
     (("token", "show", "x"), "GetJob"),
 ]
 """Commands, and the method in which each of them may fail."""

@@ -1,6 +1,7 @@
 """`bits explain`: a code in every spelling, a job in every state."""
 
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -139,3 +140,23 @@ def test_a_flag_without_a_token_names_what_is_missing(bits: Bits, service: FakeS
     shown = bits("explain", "x").out
     assert "helper token, which is missing" in shown
     assert "bits token set" in shown
+
+
+def test_a_notice_that_somebody_has_yet_to_be_told_of_says_what_it_waits_for(service: FakeService, bits: Bits) -> None:
+    now = time.time()
+    notice = {
+        "notice": "file-transferred",
+        "file_index": 2,
+        "to": "the callback of uid 1000",
+        "since": now - 90,
+        "next": "everything is tried again: the callback answered E_FAIL (0x80004005)",
+        "next_at": now + 330,
+        "hint": "mend what refuses it",
+    }
+    job_id = service.add_job("nightly", state="transferred", notice=notice)
+    out = " ".join(bits("explain", job_id).out.split())
+    assert "notice file-transferred of file 2 is to be told, to the callback of uid 1000, since 90 s" in out
+    assert "next everything is tried again: the callback answered E_FAIL (0x80004005) (in 5 min" in out
+    assert "hint mend what refuses it" in out
+    service.jobs[job_id]["notice"] = None
+    assert "notice" not in bits("explain", job_id).out

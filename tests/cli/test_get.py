@@ -34,6 +34,8 @@ Eventually = Callable[..., object]
         ("http://h/~root", "_root"),
         ("http://h/%25TEMP%25", "_TEMP%"),
         ("http://h/" + "x" * 300, "x" * 255),
+        ("file:///srv/a%20b", "a b"),
+        ("/srv/a%20b?c", "a%20b?c"),
         ("http://h/" + "%C3%A4" * 200, "ä" * 127),
     ],
 )
@@ -58,8 +60,14 @@ def test_a_link_in_the_path_is_not_followed_here(tmp_path: Path) -> None:
     assert targets.destinations(["http://h/a"], f"{tmp_path}/link/a") == [("http://h/a", f"{tmp_path}/link/a")]
 
 
+def test_a_file_of_this_machine_is_a_remote_name_too() -> None:
+    assert get.split_operands(["file:///srv/a", "x"]) == (["file:///srv/a"], "x")
+    assert get.split_operands(["/srv/a", "file:///srv/b"]) == (["/srv/a", "file:///srv/b"], ".")
+    assert get.split_operands(["/srv/a", "/srv/b", "/mnt"]) == (["/srv/a", "/srv/b"], "/mnt")
+
+
 @pytest.mark.parametrize(
-    "operands", [["a.iso"], ["a", "http://h/a"], ["http://h/a", "b", "c"], ["http://h/a", "http://g/a"]]
+    "operands", [["a.iso"], ["/srv/a"], ["a", "http://h/a"], ["http://h/a", "b", "c"], ["http://h/a", "http://g/a"]]
 )
 def test_what_cannot_be_meant_is_refused(operands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

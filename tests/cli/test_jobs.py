@@ -70,10 +70,15 @@ def test_show_tells_everything(bits: Bits, service: FakeService) -> None:
             "bytes_transferred": 4,
             "is_transferred": False,
             "is_published": False,
+            "is_valid": False,
+            "ranges": [],
             "temporary_name": None,
             "note": "resume not possible with this server",
-        }
+        },
     ]
+    parts = [{"offset": 100, "length": 100}, {"offset": 900, "length": None}]
+    service.files[job_id].append({**service.files[job_id][0], "ranges": parts, "note": ""})
+    service.files[job_id].append({**service.files[job_id][0], "ranges": parts * 6, "note": ""})
     shown = bits("show", job_id).out
     for text in (
         job_id,
@@ -83,7 +88,11 @@ def test_show_tells_everything(bits: Bits, service: FakeService) -> None:
         "no token, for local-file",
         "https://h/a",
         "-> /srv/a, not transferred, 4 B/10 B, resume not possible with this server",
+        "-> /srv/a, not transferred, 4 B/10 B, made of bytes 100-199, 900-\n",
+        "900- and 2 more ranges\n",
         "soon at first, then every 600 s; gives up after 14 d 0 h without progress",
+        "expires      20",
+        "time         0 s of at most 90 d 0 h connecting and transferring\n",
     ):
         assert text in shown
 

@@ -40,10 +40,9 @@ def test_every_property_of_the_registry_is_an_option_and_an_assignment(
     rule: Property, bits: Bits, service: FakeService
 ) -> None:
     """Its default, written and read back, is itself; the help of both commands names it."""
-    word = property_options.shown(rule, rule.default).removesuffix(" s")
+    word = property_options.word_of(rule, rule.default)
     assert f"{rule.cli_name}," in "".join(bits("set", "--help").out.split()).replace(";", ",")
-    if rule.type is not str:
-        assert property_options.parse(rule, word) == rule.default
+    assert property_options.parse(rule, word) == rule.default
     if rule.name != "display_name":
         assert f"--{rule.cli_name}" in bits("create", "--help").out
     service.add_job("x")
@@ -63,6 +62,25 @@ def test_every_property_of_the_registry_is_an_option_and_an_assignment(
         ("no-progress-timeout=0", "no_progress_timeout_seconds", 0),
         ("description=a=b c", "description", "a=b c"),
         ("description=", "description", ""),
+        ("maximum-download-time=3600", "maximum_download_seconds", 3600),
+        ("maximum-download-time=none", "maximum_download_seconds", None),
+        ("max-download-size=18446744073709551615", "max_download_size_bytes", 2**64 - 1),
+        ("max-download-size=none", "max_download_size_bytes", None),
+        ("cost-flags=unrestricted,below-cap,ignore-congestion", "cost_flags", 0x80000005),
+        ("cost-flags=none", "cost_flags", None),
+        ("cost-flags=0", "cost_flags", 0),
+        ("security-flags=enable-crl-check,redirect-disallow", "security_flags", 0x0201),
+        ("security-flags=none", "security_flags", 0),
+        (
+            "notification-clsid=D41BD4A4-6ABD-4C1A-9D03-2B9B3F2E0F11",
+            "notification_clsid",
+            "D41BD4A4-6ABD-4C1A-9D03-2B9B3F2E0F11",
+        ),
+        ("notification-clsid=none", "notification_clsid", ""),
+        ("minimum-notification-interval=0", "minimum_notification_interval_ms", 0),
+        ("http-method=PUT", "http_method", "PUT"),
+        ("high-performance=yes", "high_performance", True),
+        ("use-stored-proxy-credentials=yes", "use_stored_proxy_credentials", True),
     ],
 )
 def test_set_reads_a_word_as_the_registry_says(
@@ -77,7 +95,8 @@ def test_set_reads_a_word_as_the_registry_says(
     "assignment",
     [
         "priority", "colour=red", "priority=urgent", "auto-complete=maybe", "minimum-retry-delay=soon",
-        "minimum-retry-delay=-1", "notify-flags=job-error,moon",
+        "minimum-retry-delay=-1", "minimum-retry-delay=none", "notify-flags=job-error,moon", "notify-flags=0",
+        "max-download-size=1.5G", "max-download-size=unlimited", "cost-flags=none,roaming", "on-demand-mode=none",
     ],
 )  # fmt: skip
 def test_a_word_that_is_no_value_is_usage_and_names_the_rule(assignment: str, bits: Bits, service: FakeService) -> None:
@@ -89,6 +108,55 @@ def test_a_word_that_is_no_value_is_usage_and_names_the_rule(assignment: str, bi
     assert value in result.err
     assert "E_INVALIDARG (0x80070057)" in result.err
     assert "SetProperties" not in service.methods()
+
+
+def test_values_are_shown_with_their_unit_and_read_without_it() -> None:
+    shown = {name: property_options.shown(rule, rule.default) for name, rule in PROPERTIES.items()}
+    assert shown["no_progress_timeout_seconds"] == "1209600 s"
+    assert shown["minimum_notification_interval_ms"] == "500 ms"
+    assert shown["max_download_size_bytes"] == shown["cost_flags"] == shown["notification_clsid"] == "none"
+    assert property_options.shown(PROPERTIES["max_download_size_bytes"], 2**64 - 1) == "18446744073709551615 bytes"
+    kinds = {name: property_options.kind_of(rule) for name, rule in PROPERTIES.items()}
+    assert (kinds["max_download_size_bytes"], kinds["notification_clsid"]) == ("BYTES|none", "GUID|none")
+    assert (kinds["minimum_notification_interval_ms"], kinds["cost_flags"]) == ("MILLISECONDS", "WORDS|none")
+
+
+def test_show_has_what_is_not_as_in_a_new_job_ready_to_be_set(bits: Bits, service: FakeService) -> None:
+    job_id = service.add_job("x")
+    assert "set  " not in bits("show", "x").out
+    service.jobs[job_id]["properties"].update(
+        max_download_size_bytes=2**64 - 1,
+        cost_flags=0,
+        security_flags=0x0201,
+        notification_clsid="d41bd4a4-6abd-4c1a-9d03-2b9b3f2e0f11",
+        proxy_usage="no_proxy",
+        dynamic_content=True,
+        http_method="P\x1bUT",
+        maximum_download_seconds=60,
+        priority="low",
+    )
+    lines = [line.split(maxsplit=1)[1] for line in bits("show", "x").out.splitlines() if line.startswith("set  ")]
+    assert lines == [
+        "proxy-usage=no-proxy",
+        "maximum-download-time=60",
+        "security-flags=enable-crl-check,redirect-disallow",
+        "http-method=P?UT",
+        "cost-flags=0",
+        "notification-clsid=d41bd4a4-6abd-4c1a-9d03-2b9b3f2e0f11",
+        "dynamic-content=yes",
+        "max-download-size=18446744073709551615",
+    ]
+    service.jobs[job_id]["properties"]["http_method"] = "PUT"
+    lines.remove("http-method=P?UT")
+    assert bits("set", "x", *lines).code == 0
+
+
+def test_show_says_where_the_reply_goes(bits: Bits, service: FakeService) -> None:
+    reply = {"local_name": "/srv/answer", "bytes_total": None, "bytes_transferred": 0}
+    service.add_job("x", type="upload_reply", reply=reply)
+    assert "reply        /srv/answer, not here yet\n" in bits("show", "x").out
+    reply.update(bytes_total=2048, bytes_transferred=1024)
+    assert "reply        /srv/answer, 1.0 KiB/2.0 KiB\n" in bits("show", "x").out
 
 
 def test_a_property_is_set_once_at_a_time(bits: Bits, service: FakeService) -> None:
@@ -138,6 +206,29 @@ def test_add_needs_pairs(operands: tuple[str, ...], bits: Bits, service: FakeSer
     service.add_job("x")
     assert bits("add", "x", *operands).code == 2
     assert "AddFiles" not in service.methods()
+
+
+def test_add_with_ranges_counts_bytes_as_http_does(bits: Bits, service: FakeService) -> None:
+    job_id = service.add_job("x")
+    assert bits("add", "x", "http://h/a", "/srv/a", "--range", "100-199", "--range", "0-0", "--range", "900-").code == 0
+    (file,) = service.files[job_id]
+    assert [(part["offset"], part["length"]) for part in file["ranges"]] == [(100, 100), (0, 1), (900, None)]
+
+
+@pytest.mark.parametrize("text", ["5-4", "-5", "5", "a-b", "0x1-2", "1-2,4-5", ""])
+def test_a_range_that_is_none_is_named(text: str, bits: Bits, service: FakeService) -> None:
+    service.add_job("x")
+    result = bits("add", "x", "http://h/a", "/srv/a", f"--range={text}")
+    assert result.code == 2
+    assert f"cannot read the range {text!r}" in result.err
+    assert "AddFiles" not in service.methods()
+
+
+def test_ranges_are_those_of_one_file(bits: Bits, service: FakeService) -> None:
+    service.add_job("x")
+    result = bits("add", "x", "http://h/a", "/srv/a", "http://h/b", "/srv/b", "--range", "0-4")
+    assert result.code == 2
+    assert "cannot add 2 files with --range" in result.err
 
 
 def test_get_detached_prints_the_id_and_leaves_the_job_to_the_service(bits: Bits, service: FakeService) -> None:

@@ -33,6 +33,9 @@ class Record:
     live_bytes: int | None = None
     helper_token: None = None
     complete_error: JobError | None = None
+    delivery: None = None
+    command_note: str = ""
+    changed_at: float = 0.0
 
 
 def shown(record: Record, candidates: Sequence[Candidate], now: Now) -> Any:

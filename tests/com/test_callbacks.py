@@ -13,7 +13,7 @@ from openbits import com
 Eventually = Callable[..., object]
 
 
-class Recorder(com.IBackgroundCopyCallback2):
+class Recorder(com.IBackgroundCopyCallback3):
     """Notes each call; fails as often as told."""
 
     def __init__(self, failures: list[object] | None = None) -> None:
@@ -31,6 +31,16 @@ class Recorder(com.IBackgroundCopyCallback2):
 
     def FileTransferred(self, pJob: com.IBackgroundCopyJob, pFile: com.IBackgroundCopyFile) -> int | None:
         return self._called(f"file {pFile.GetLocalName()}")
+
+    def FileRangesTransferred(
+        self,
+        pJob: com.IBackgroundCopyJob,
+        pFile: com.IBackgroundCopyFile,
+        rangeCount: int,
+        ranges: list[com.BG_FILE_RANGE],
+    ) -> int | None:
+        told = " ".join(f"{one.InitialOffset}+{one.Length}" for one in ranges)
+        return self._called(f"{rangeCount} ranges of {pFile.GetLocalName()}: {told}")
 
     def _called(self, what: str) -> int | None:
         self.calls.append(what)
@@ -102,55 +112,76 @@ def test_an_exception_or_a_failure_code_has_bits_call_again(
     assert [code for _, code in service.acknowledged] == [hresult, 0]
 
 
-def test_modifications_are_told_only_if_asked_for_and_terminal_states_have_their_own_call(
+def test_each_notice_has_its_method_and_only_those_with_a_number_are_answered(
     job: com.IBackgroundCopyJob, service: FakeService, eventually: Eventually
 ) -> None:
     callback = Recorder()
-    job.SetNotifyInterface(callback)
-    job.SetNotifyFlags(com.BG_NOTIFY_JOB_TRANSFERRED | com.BG_NOTIFY_JOB_MODIFICATION)
-    service.change(job.GetId(), "changed")
-    service.change(job.GetId(), "progress", state="transferring")
-    service.change(job.GetId(), state="transferred")
-    service.notice(job.GetId(), "transferred")
-    eventually(lambda: service.acknowledged)
-    assert callback.calls == ["modification 0", "modification 0", "transferred nightly"]
-
-
-def test_disable_masks_everything_that_the_client_decides(
-    job: com.IBackgroundCopyJob, service: FakeService, eventually: Eventually
-) -> None:
-    callback = Recorder()
-    job.SetNotifyInterface(callback)
-    job.SetNotifyFlags(0x1F)  # all, and DISABLE
-    service.change(job.GetId(), "changed")
-    job.SetNotifyFlags(com.BG_NOTIFY_JOB_TRANSFERRED)
-    service.notice(job.GetId(), "transferred")
-    eventually(lambda: service.acknowledged)
-    assert callback.calls == ["transferred nightly"]
-
-
-def test_files_come_before_the_job_and_a_refused_one_keeps_the_job_back(
-    job: com.IBackgroundCopyJob, service: FakeService, eventually: Eventually
-) -> None:
-    """N1: serialised, the next only after the previous succeeded, all before JobTransferred."""
-    refused = com.COMError(0x80070005, "not now")
-    callback = Recorder([refused, refused])
     job.AddFile("https://h/a", "/srv/a")
     job.AddFile("https://h/b", "/srv/b")
     job.SetNotifyInterface(callback)
-    job.SetNotifyFlags(com.BG_NOTIFY_JOB_TRANSFERRED | com.BG_NOTIFY_FILE_TRANSFERRED)
-    service.emit(
-        {"kind": "file-transferred", "job_id": str(job.GetId()), "job": service.jobs[str(job.GetId())], "file_index": 0}
-    )
-    service.notice(job.GetId(), "transferred")
-    eventually(lambda: len(service.acknowledged) == 1)
-    service.emit(
-        {"kind": "file-transferred", "job_id": str(job.GetId()), "job": service.jobs[str(job.GetId())], "file_index": 1}
-    )
-    service.notice(job.GetId(), "transferred")
+    service.tell(job.GetId(), "modification")
+    ranges = [{"offset": 0, "length": 5}, {"offset": 7, "length": None}]
+    service.tell(job.GetId(), "ranges", file_index=1, ranges=ranges)
+    service.tell(job.GetId(), "file-transferred", notice_seq=1, file_index=1)
+    service.notice(job.GetId(), "transferred", seq=2)
     eventually(lambda: len(service.acknowledged) == 2)
-    assert [code for _, code in service.acknowledged] == [0x80070005, 0]
-    assert callback.calls == ["file /srv/a", "file /srv/a", "file /srv/a", "file /srv/b", "transferred nightly"]
+    assert callback.calls == [
+        "modification 0",
+        "2 ranges of /srv/b: 0+5 7+18446744073709551615",
+        "file /srv/b",
+        "transferred nightly",
+    ]
+
+
+@pytest.mark.parametrize("failure", [com.E_FAIL, com.COMError(com.E_FAIL, "no"), RuntimeError("bug")])
+@pytest.mark.parametrize("notice", ["modification", "ranges"])
+def test_what_is_told_without_a_number_is_not_told_again(
+    notice: str, failure: object, job: com.IBackgroundCopyJob, service: FakeService, eventually: Eventually
+) -> None:
+    """N7: the result is ignored."""
+    callback = Recorder([failure])
+    job.AddFile("https://h/a", "/srv/a")
+    job.SetNotifyInterface(callback)
+    service.tell(job.GetId(), notice, file_index=0, ranges=[])
+    service.notice(job.GetId(), "transferred")
+    eventually(lambda: service.acknowledged)
+    assert (len(callback.calls), service.acknowledged[0][1]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("failure", "hresult"),
+    [
+        (None, 0),
+        (com.S_OK, 0),
+        (com.S_FALSE, 0),
+        (com.E_FAIL, com.E_FAIL),
+        (com.COMError(com.E_FAIL, "no"), com.E_FAIL),
+    ],
+)
+def test_a_file_is_taken_with_every_code_that_is_no_failure(
+    failure: object, hresult: int, job: com.IBackgroundCopyJob, service: FakeService, eventually: Eventually
+) -> None:
+    """OPEN-52."""
+    job.AddFile("https://h/a", "/srv/a")
+    job.SetNotifyInterface(Recorder([failure]))
+    service.tell(job.GetId(), "file-transferred", notice_seq=1, file_index=0)
+    eventually(lambda: service.acknowledged)
+    assert service.acknowledged == [(str(job.GetId()), hresult)]
+
+
+@pytest.mark.parametrize("interface", [com.IBackgroundCopyCallback, com.IBackgroundCopyCallback2])
+def test_a_callback_of_an_earlier_version_succeeds_with_what_it_does_not_know(
+    interface: type[com.IBackgroundCopyCallback],
+    job: com.IBackgroundCopyJob,
+    service: FakeService,
+    eventually: Eventually,
+) -> None:
+    job.AddFile("https://h/a", "/srv/a")
+    job.SetNotifyInterface(interface())
+    service.tell(job.GetId(), "ranges", file_index=0, ranges=[])
+    service.tell(job.GetId(), "file-transferred", notice_seq=1, file_index=0)
+    eventually(lambda: service.acknowledged)
+    assert service.acknowledged[0][1] == 0
 
 
 @pytest.mark.parametrize(
@@ -187,3 +218,56 @@ def test_methods_that_are_not_overridden_succeed(
     service.notice(job.GetId(), "transferred")
     eventually(lambda: service.acknowledged)
     assert service.acknowledged[0][1] == 0
+
+
+class Checker(com.IBackgroundCopyServerCertificateValidationCallback):
+    """Answers as told, and notes what it was asked."""
+
+    def __init__(self, answer: int | None) -> None:
+        self.answer = answer
+        self.asked: tuple[object, ...] = ()
+
+    def ValidateServerCertificate(
+        self,
+        pJob: com.IBackgroundCopyJob,
+        pFile: com.IBackgroundCopyFile,
+        certLength: int,
+        certData: bytes,
+        certEncodingType: int,
+        certStoreLength: int,
+        certStoreData: bytes,
+    ) -> int | None:
+        name = pFile.GetLocalName()
+        self.asked = (name, certLength, certData, certEncodingType, certStoreLength, certStoreData)
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "hresult"),
+    [(None, 0), (com.S_OK, 0), (com.S_FALSE, com.E_FAIL), (com.E_ACCESSDENIED, com.E_ACCESSDENIED)],
+)
+def test_a_certificate_callback_is_asked_with_the_documented_arguments(
+    answer: int | None, hresult: int, job: com.IBackgroundCopyJob, service: FakeService, eventually: Eventually
+) -> None:
+    """V2: S_OK accepts, nothing else does."""
+    checker = Checker(answer)
+    job.AddFile("https://h/a", "/srv/a")
+    options = job.QueryInterface(com.IBackgroundCopyJobHttpOptions3)
+    assert options.SetServerCertificateValidationInterface(checker) == com.S_OK
+    service.ask(job.GetId(), 1, "h:443", b"\x30leaf", [b"\x30middle", b"\x30root"])
+    eventually(lambda: service.certificate_answers)
+    assert service.certificate_answers == [(1, hresult)]
+    assert checker.asked == ("/srv/a", 5, b"\x30leaf", 1, 12, b"\x30middle\x30root")
+
+
+def test_something_else_is_no_certificate_callback_and_null_takes_it_back(
+    job: com.IBackgroundCopyJob, service: FakeService
+) -> None:
+    options = job.QueryInterface(com.IBackgroundCopyJobHttpOptions3)
+    with pytest.raises(com.COMError) as caught:
+        options.SetServerCertificateValidationInterface(com.IBackgroundCopyCallback())  # type: ignore[arg-type]
+    assert caught.value.hresult == com.E_NOINTERFACE
+    options.SetServerCertificateValidationInterface(Checker(com.S_OK))
+    assert list(service.certificate_targets) == [str(job.GetId())]
+    assert options.SetServerCertificateValidationInterface(None) == com.S_OK
+    assert service.certificate_targets == {}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openbits.core import codes, events, transitions
-from openbits.core.enums import ErrorContext, JobState, Notice
+from openbits.core.enums import ErrorContext, JobState, JobType, Notice, NotifyFlags
 from openbits.core.lifecycle import is_forgotten
 from openbits.core.model import Directory, File, Identity, Job, JobError, Now, Temporary
 
@@ -120,12 +120,16 @@ def _check_step(before: Job, event: events.Event, after: Job, effects: list[even
     assert not has_left_active or effects[0] == events.StopTransfer()
     starts = [effect for effect in effects if isinstance(effect, events.StartTransfer)]
     assert bool(starts) == (after.epoch > before.epoch)
-    assert all(start.epoch == after.epoch and start.file_index == after.current_file for start in starts)
+    assert all(start.epoch == after.epoch and start.file_index == after.next_file for start in starts)
     announced = [effect for effect in effects if isinstance(effect, events.Notify)]
-    assert all(effect.notice_seq == after.notice_seq and after.pending_notice for effect in announced)
+    first = after.untold_files[0].notice_seq if after.untold_files else after.notice_seq
+    assert all(effect.notice_seq == first and (after.pending_notice or after.untold_files) for effect in announced)
+    is_wanted = NotifyFlags.FILE_TRANSFERRED in before.properties.notify_flags
+    is_told_of_files = is_wanted and before.type is JobType.DOWNLOAD
+    finished = sum(new.is_transferred > old.is_transferred for old, new in zip(before.files, after.files, strict=False))
     assert after.notice_seq - before.notice_seq == (
         after.state is not before.state and after.state in {JobState.ERROR, JobState.TRANSFERRED}
-    )
+    ) + (finished if is_told_of_files else 0)
     _check_job(after)
 
 
@@ -133,6 +137,12 @@ def _check_job(job: Job) -> None:
     """The invariants of a job at rest."""
     told = {JobState.ERROR: Notice.ERROR, JobState.TRANSFERRED: Notice.TRANSFERRED}
     assert job.pending_notice in {None, told.get(job.state)}
+    numbers = [notice.notice_seq for notice in job.untold_files] + [job.notice_seq] * (job.pending_notice is not None)
+    assert numbers == sorted(set(numbers))
+    assert all(number <= job.notice_seq for number in numbers)
+    assert all(job.files[notice.file_index].is_transferred for notice in job.untold_files)
+    assert not job.untold_files or not job.state.is_final
+    assert not job.untold_files or NotifyFlags.FILE_TRANSFERRED in job.properties.notify_flags
     assert job.retry_at is None or job.state is JobState.TRANSIENT_ERROR
     assert not job.retry_by_event or (job.state is JobState.TRANSIENT_ERROR and job.retry_at is None)
     if job.state is JobState.TRANSIENT_ERROR:
@@ -142,7 +152,7 @@ def _check_job(job: Job) -> None:
     if job.state in {JobState.TRANSFERRING, JobState.TRANSFERRED}:
         assert job.error is None
     if job.state.is_active:
-        assert job.current_file is not None
+        assert job.next_file is not None
     if job.state is JobState.TRANSFERRED:
         assert job.current_file is None
         assert job.transferred_at is not None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from openbits.core import events, lifecycle, scheduler
+from openbits.core import events, lifecycle, timers
 from openbits.core.enums import JobState
 from openbits.core.model import Job, JobError, Now
 
@@ -36,7 +36,7 @@ def test_a_step_of_the_wall_clock_moves_no_timer(step: float, waiting: Job, now:
 
 @pytest.mark.parametrize("step", [-10 * YEARS, 10 * YEARS])
 def test_a_step_of_the_wall_clock_ends_no_patience(step: float, waiting: Job, now: Now) -> None:
-    limit = scheduler.gives_up_at(waiting)
+    limit = timers.gives_up_at(waiting)
     assert limit == now.boot + waiting.properties.no_progress_timeout_seconds
     patient = replace(waiting, retry_at=limit + 1)
     assert lifecycle.timer_event(patient, Now(now.wall + step, limit - 1)) is None

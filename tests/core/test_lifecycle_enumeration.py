@@ -6,10 +6,24 @@ from dataclasses import replace
 import pytest
 
 from openbits.core import codes, events, transitions
-from openbits.core.enums import JobState, JobType, Priority, TokenFlags
+from openbits.core.enums import CertStore, JobState, JobType, NotifyFlags, Priority, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.lifecycle import HANDLERS, InvariantBrokenError, step, wakes
-from openbits.core.model import File, Identity, Job, JobError, Leftover, Now, Temporary, Validators
+from openbits.core.model import (
+    Certificate,
+    CommandLine,
+    File,
+    FileNotice,
+    Identity,
+    Job,
+    JobError,
+    Leftover,
+    Now,
+    Range,
+    Secret,
+    Temporary,
+    Validators,
+)
 from openbits.core.properties import Properties
 
 MakeJob = Callable[..., Job]
@@ -50,6 +64,29 @@ def every_job(
         a_job(state, is_completing=True, files=(published,) if state is JobState.TRANSFERRED else (published, half))
         for state in (JobState.SUSPENDED, JobState.ERROR, JobState.TRANSFERRED)
     ]
+    asked = replace(half, wanted=(Range(offset=50, length_bytes=20),))
+    on_demand = Properties(on_demand_mode=True)
+    jobs += [
+        a_job(state, files=files, properties=on_demand)
+        for state in (JobState.SUSPENDED, JobState.QUEUED, JobState.CONNECTING, JobState.TRANSFERRING)
+        for files in ((asked,), (half, asked), (asked, half))
+    ]
+    jobs += [
+        a_job(JobState.QUEUED, files=(half,), properties=on_demand),
+        a_job(JobState.TRANSFERRING, files=(replace(half, ranges=(Range(offset=0, length_bytes=50),)),)),
+        a_job(JobState.CONNECTING, files=(replace(half, ranges=(Range(offset=0, length_bytes=50),)),)),
+    ]
+    told_of_files = Properties(notify_flags=NotifyFlags.JOB_TRANSFERRED | NotifyFlags.FILE_TRANSFERRED)
+    untold = (FileNotice(file_index=0, notice_seq=1),)
+    jobs += [a_job(state, properties=told_of_files) for state in JobState]
+    jobs += [
+        a_job(state, files=(whole, half), properties=told_of_files, untold_files=untold, notice_seq=2)
+        for state in JobState
+        if not state.is_final and state is not JobState.TRANSFERRED
+    ]
+    jobs += [a_job(JobState.TRANSFERRED, properties=told_of_files, untold_files=untold, notice_seq=2)]
+    jobs += [a_job(state, type=JobType.UPLOAD_REPLY) for state in JobState]
+    jobs += [a_job(state, properties=Properties(max_download_size_bytes=4)) for state in JobState]
     jobs += [
         a_job(JobState.SUSPENDED, files=()),
         a_job(JobState.TRANSFERRING, files=(replace(half, restarts=3),)),
@@ -67,12 +104,7 @@ def every_event(
     job: Job, a_file: File, a_temporary: Temporary, error: Callable[..., JobError]
 ) -> Iterator[events.Event]:
     """Each event at least once; news both of the present attempt and of an older one."""
-    for flag in (True, False):
-        yield events.HelperTokenSet(is_set=flag)
-        yield events.SetProperties(properties=replace(job.properties, priority=Priority.LOW, auto_complete=flag))
-    yield events.SetHelperTokenFlags(flags=TokenFlags.NETWORK)
-    for owner in (job.owner, ROOT):
-        yield events.TakeOwnership(owner=owner)
+    yield from _settings(job)
     yield events.LeftoverNoted(leftover=Leftover(directory=a_file.directory, temporary=a_temporary))
     yield events.AddFiles(files=(a_file,))
     for simple in (
@@ -85,7 +117,6 @@ def every_event(
         events.RetryDue,
         events.NoProgressExpired,
         events.TransferTimeExceeded,
-        events.RequestedRangesFilled,
         events.InactivityExpired,
         events.ServiceRestarted,
     ):
@@ -97,23 +128,65 @@ def every_event(
     if any(file.is_transferred for file in job.files):
         yield events.PublishingEnded(error=error(codes.E_ACCESSDENIED), lost_file=0)
     for index in range(len(job.files)):
-        yield events.FilePublished(file_index=index)
-        yield events.TemporariesRemoved(file_indexes=(index,))
-        for is_from_peer in (True, False):
-            yield events.ValidationRefused(file_index=index, is_from_peer=is_from_peer)
+        yield from _of_file(job, index, a_file)
     for seq in (job.notice_seq, job.notice_seq - 1):
         yield events.NoticeDelivered(seq)
-    index = job.current_file or 0
     for epoch in (job.epoch, job.epoch - 1):
-        yield events.TemporaryCreated(epoch=epoch, file_index=index, temporary=a_temporary)
-        yield events.TemporaryAdopted(epoch=epoch, file_index=index, temporary=replace(a_temporary, name=COPY))
-        yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=None)
-        yield events.Progressed(epoch=epoch, file_index=index, transferred_bytes=60)
-        yield events.FileRestarted(epoch=epoch, file_index=index, note="changed")
-        yield events.FileTransferred(epoch=epoch, file_index=index, size_bytes=100)
-        yield events.CertificateDeclined(epoch=epoch, error=error(codes.E_FAIL))
-        for code in (codes.BG_E_CONNECTION_CLOSED, codes.BG_E_HTTP_ERROR_403, codes.BG_E_DESTINATION_LOCKED):
-            yield events.AttemptFailed(epoch=epoch, error=error(code), spread=0.05)
+        yield from _of_attempt(epoch, job.next_file or 0, a_temporary, error)
+
+
+def _settings(job: Job) -> Iterator[events.Event]:
+    """What clients set of a job."""
+    for flag in (True, False):
+        yield events.HelperTokenSet(is_set=flag)
+        yield events.SetProperties(properties=replace(job.properties, priority=Priority.LOW, auto_complete=flag))
+        yield events.SetCertificateCallback(is_set=flag)
+    yield events.SetProperties(properties=replace(job.properties, notify_flags=NotifyFlags.JOB_ERROR))
+    yield events.SetHelperTokenFlags(flags=TokenFlags.NETWORK)
+    for owner in (job.owner, ROOT):
+        yield events.TakeOwnership(owner=owner)
+    for command in (None, CommandLine(program="/bin/true", parameters="", setter=job.owner)):
+        yield events.SetCommandLine(command)
+    yield events.SetReplyFile(file=None)
+    secret = Secret(slot="headers", key_id="k", sealed="c2VhbGVk")
+    yield events.SetSecret(secret=secret)
+    yield events.RemoveSecret(slot="headers")
+    yield events.SecretsResealed(secrets=(secret,))
+    yield events.MakeHeadersWriteOnly()
+    yield events.SetCertificate(certificate=Certificate(location=CertStore.CURRENT_USER, store="MY", subject="alice"))
+
+
+def _of_file(job: Job, index: int, a_file: File) -> Iterator[events.Event]:
+    """What concerns one file and no attempt."""
+    yield events.FilePublished(file_index=index)
+    for name in (job.files[index].remote_name, "file:///elsewhere"):
+        yield events.RemoteDirectoryFound(file_index=index, remote_name=name, directory=a_file.directory)
+    yield events.TemporariesRemoved(file_indexes=(index,))
+    for is_from_peer in (True, False):
+        yield events.ValidationRefused(file_index=index, is_from_peer=is_from_peer)
+    yield events.ValidationAccepted(file_index=index)
+    yield events.SetRemoteNames(names=((index, "https://other.example/data.bin"),))
+    yield events.RequestRanges(file_index=index, ranges=(Range(offset=10, length_bytes=60),))
+    yield events.UpdateDownloadPosition(file_index=index, offset=70)
+
+
+def _of_attempt(
+    epoch: int, index: int, a_temporary: Temporary, error: Callable[..., JobError]
+) -> Iterator[events.Event]:
+    """The news of an attempt."""
+    yield events.TemporaryCreated(epoch=epoch, file_index=index, temporary=a_temporary)
+    yield events.TemporaryAdopted(epoch=epoch, file_index=index, temporary=replace(a_temporary, name=COPY))
+    yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=None)
+    yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=5)
+    yield events.Progressed(epoch=epoch, file_index=index, transferred_bytes=60)
+    for end in (70, 100):
+        filled = (Range(offset=50, length_bytes=end - 50),)
+        yield events.RangesFilled(epoch=epoch, file_index=index, ranges=filled)
+    yield events.FileRestarted(epoch=epoch, file_index=index, note="changed")
+    yield events.FileTransferred(epoch=epoch, file_index=index, size_bytes=100)
+    yield events.CertificateDeclined(epoch=epoch, error=error(codes.E_FAIL))
+    for code in (codes.BG_E_CONNECTION_CLOSED, codes.BG_E_HTTP_ERROR_403, codes.BG_E_DESTINATION_LOCKED):
+        yield events.AttemptFailed(epoch=epoch, error=error(code), spread=0.05)
 
 
 def _is_impossible(job: Job, event: events.Event) -> bool:

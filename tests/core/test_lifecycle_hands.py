@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 
 from openbits.core import access, codes, events
-from openbits.core.enums import JobState, TokenFlags
+from openbits.core.enums import Integrity, JobState, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.lifecycle import InvariantBrokenError, admitted_uids, is_forgotten, step
 from openbits.core.model import File, Identity, Job, Leftover, Now, Temporary, Validators
@@ -56,8 +56,10 @@ def test_take_ownership_in_every_state(
         assert refused.value.hresult == codes.BG_E_INVALID_STATE
         return
     copies = ((0, copy),) if job.files[0].temporary else ()
-    after, effects = step(job, events.TakeOwnership(owner=ROOT, copies=copies), now)
+    taking = events.TakeOwnership(owner=ROOT, integrity=Integrity.SYSTEM, copies=copies)
+    after, effects = step(job, taking, now)
     assert (after.state, after.owner, after.error) == (AFTER[state], ROOT, job.error)
+    assert (job.owner_integrity, after.owner_integrity) == (Integrity.MEDIUM, Integrity.SYSTEM)
     assert (after.had_helper_token, after.helper_token_flags) == (False, TokenFlags.NETWORK)
     assert (events.StopTransfer() in effects) == state.is_active
     assert events.RemoveTemporaries() in effects
@@ -117,11 +119,16 @@ KEPT = {
     *("job_id", "type", "state", "properties", "owner", "umask", "files", "error", "error_count"),
     *("created_at", "modified_at", "transferred_at", "state_since", "helper_token_flags", "was_resumed"),
     *("is_completing", "epoch", "attempt", "retry_at", "retry_by_event", "stalled_seconds", "stalled_since"),
-    *("leftovers", "pending_notice", "notice_seq"),
+    *("leftovers", "pending_notice", "notice_seq", "untold_files", "transfer_seconds", "transferring_since", "reply"),
+    "owner_integrity",  # that of the new owner
+    "needs_certificate_callback",  # without it the job would connect unasked (jobs.md §9.8 V6)
 }
 KEPT_PROPERTIES = {
     *("display_name", "description", "priority", "notify_flags", "minimum_retry_delay_seconds"),
     *("no_progress_timeout_seconds", "proxy_usage", "proxy_list", "proxy_bypass_list", "auto_complete"),
+    *("maximum_download_seconds", "file_acl_flags", "peer_caching_flags", "security_flags", "http_method"),
+    *("cost_flags", "notification_clsid", "dynamic_content", "high_performance", "max_download_size_bytes"),
+    *("use_stored_proxy_credentials", "minimum_notification_interval_ms", "on_demand_mode"),
 }
 
 

@@ -9,8 +9,9 @@ from openbits.core import codes, events
 from openbits.core.enums import ErrorContext, JobState, JobType, Notice, Priority, ProxyUsage, TokenFlags
 from openbits.core.errors import BitsError
 from openbits.core.lifecycle import InvariantBrokenError, new_job, next_timer, step, timer_event
-from openbits.core.model import File, Job, JobError, Leftover, Now, Temporary, Validators
+from openbits.core.model import File, Job, JobError, Leftover, Now, Range, Temporary, Validators
 from openbits.core.properties import Properties
+from openbits.core.timers import gives_up_at
 from openbits.core.transitions import TRANSITIONS
 
 MakeJob = Callable[..., Job]
@@ -206,8 +207,16 @@ def test_t10_a_slot_for_a_job_with_nothing_left_to_move_finishes_it_without_traf
 
 
 def test_t11_an_on_demand_job_stops_when_the_requested_ranges_are_here(a_job: MakeJob, now: Now) -> None:
-    after, effects = step(a_job(JobState.TRANSFERRING), events.RequestedRangesFilled(), now)
+    begun = a_job(JobState.TRANSFERRING).files[0]
+    wanted = (Range(offset=60, length_bytes=10), Range(offset=90, length_bytes=10))
+    job = a_job(
+        JobState.TRANSFERRING, files=(replace(begun, wanted=wanted),), properties=Properties(on_demand_mode=True)
+    )
+    half, effects = step(job, events.RangesFilled(epoch=1, file_index=0, ranges=wanted[:1]), now)
+    assert (half.state, effects, half.files[0].wanted) == (JobState.TRANSFERRING, [], wanted[1:])
+    after, effects = step(half, events.RangesFilled(epoch=1, file_index=0, ranges=wanted[1:]), now)
     assert (after.state, effects) == (JobState.SUSPENDED, [events.StopTransfer()])
+    assert after.files[0].filled == wanted
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.CONNECTING, JobState.TRANSFERRING])
@@ -487,7 +496,7 @@ def test_the_clock_starts_with_the_first_error_and_bytes_set_it_back(
     job, _ = step(job, events.SlotGranted(), later(now, 1))
     same = events.Progressed(epoch=job.epoch, file_index=0, transferred_bytes=50)
     job, _ = step(job, same, later(now, 2))
-    assert (job.attempt, job.stalled_since) == (1, now.boot)
+    assert (job.attempt, gives_up_at(job)) == (1, now.boot + 14 * DAY)
     job, _ = step(job, replace(same, transferred_bytes=51), later(now, 3))
     assert (job.attempt, job.stalled_since, job.stalled_seconds) == (0, None, 0.0)
 

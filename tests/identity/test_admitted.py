@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openbits.identity.statedir import MAX_DIRECTORIES, AdmittedOwners
+from openbits.identity.statedir import COMMANDS_AT_ONCE, MAX_DIRECTORIES, AdmittedOwners
 
 UID = 1000
 
@@ -29,7 +29,11 @@ def owners(folder: Path) -> Iterator[AdmittedOwners]:
 
 
 def content(owners: AdmittedOwners, uid: int = UID) -> str | None:
-    entry = owners.open(uid)
+    return content_of(owners, uid, "json")
+
+
+def content_of(owners: AdmittedOwners, uid: int, name: str) -> str | None:
+    entry = owners.open(uid, name)
     if entry is None:
         return None
     with os.fdopen(entry) as file:
@@ -96,6 +100,48 @@ def test_a_rest_of_an_interrupted_write_does_no_harm(owners: AdmittedOwners, fol
     (folder / "new").chmod(0o600)
     owners.add(UID, [directory(1)])
     assert content(owners) == '[{"path": "/srv/in/1", "dev": 1, "ino": 1}]'
+
+
+COMMAND = f"{'a' * 32}-{'b' * 64}"
+
+
+def test_a_command_is_allowed_for_one_user_until_it_is_erased(owners: AdmittedOwners, folder: Path) -> None:
+    owners.allow(UID, COMMAND)
+    owners.allow(UID, COMMAND)
+    assert content_of(owners, UID, COMMAND) == ""
+    assert content_of(owners, UID + 1, COMMAND) is None
+    assert [path.stat().st_mode & 0o777 for path in folder.iterdir()] == [0o600]
+    owners.erase(UID, COMMAND)
+    owners.erase(UID, COMMAND)
+    assert content_of(owners, UID, COMMAND) is None
+
+
+def test_an_owner_and_his_commands_are_admitted_each_for_itself(owners: AdmittedOwners) -> None:
+    owners.add(UID, [directory(1)])
+    owners.allow(UID, COMMAND)
+    owners.erase(UID)
+    assert (content(owners), content_of(owners, UID, COMMAND)) == (None, "")
+
+
+def test_an_allowed_command_is_on_the_disk_before_the_answer(
+    owners: AdmittedOwners, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[list[str]] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append([path.name for path in folder.iterdir()]))
+    owners.allow(UID, COMMAND)
+    assert synced == [[f"{UID}.{COMMAND}"]]
+
+
+def test_all_commands_are_listed_page_by_page_and_no_owner(owners: AdmittedOwners) -> None:
+    names = sorted(f"{uid}.{number:032x}-{'b' * 64}" for uid in (9, 10) for number in range(COMMANDS_AT_ONCE))
+    for name in names:
+        owners.allow(int(name.partition(".")[0]), name.partition(".")[2])
+    owners.add(UID, [directory(1)])
+    pages = [owners.commands("")]
+    while pages[-1]:
+        pages.append(owners.commands(pages[-1][-1]))
+    assert [len(page) for page in pages] == [COMMANDS_AT_ONCE, COMMANDS_AT_ONCE, 0]
+    assert [name for page in pages for name in page] == names
 
 
 def test_directories_are_limited(owners: AdmittedOwners) -> None:

@@ -151,7 +151,7 @@ PUBLISH = {"directory": DIRECTORY, "temporary": TEMPORARY, "name": "file", "umas
         {"id": 1, "op": "publish", **PUBLISH, "name": "n" * 256},
         {"id": 1, "op": "publish", **PUBLISH, "name": "nul\0"},
         {"id": 1, "op": "publish", **PUBLISH, "umask": 0o4022},
-        {"id": 1, "op": "publish", **PUBLISH, "umask": None},
+        {"id": 1, "op": "publish", **PUBLISH, "umask": "022"},
         {"id": 1, "op": "publish", **PUBLISH, "modified_ns": "now"},
         {"id": 1, "op": "publish", **PUBLISH, "modified_ns": 2**63},
     ],

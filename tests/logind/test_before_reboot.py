@@ -193,7 +193,7 @@ def test_t7_the_end_of_one_session_ends_its_tokens_while_the_owner_stays_in_anot
 
 def test_the_unit_runs_confined(machine: Machine) -> None:
     assert (unit("ActiveState"), unit("SubState"), unit("StatusErrno")) == ("active", "running", "0")
-    assert (unit("NoNewPrivileges"), unit("MemoryDenyWriteExecute")) == ("yes", "yes")
+    assert (unit("NoNewPrivileges"), unit("LockPersonality")) == ("yes", "yes")
     pids = machine.pids()
     assert pids["spawner"] == int(unit("MainPID"))
     for name in ("spawner", "zygote", "manager"):

@@ -24,6 +24,7 @@ INSTALLED = {
     "usr/lib/tmpfiles.d/openbits.conf",
     "etc/pam.d/openbits",
     "etc/openbits/openbits.toml",
+    "etc/openbits/policy.d/policy.toml",
 }
 
 

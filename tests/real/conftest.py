@@ -23,6 +23,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pytest
 from tests.peers import uid_of_peer
+from tests.real import canaries
 
 import openbits
 
@@ -33,8 +34,8 @@ START_SECONDS = 30.0
 SPAWNER = (sys.executable, "-I", "-m", "openbits.identity.spawner")
 
 
-NOBODY_LOGS_OFF = '[sessions]\nassume_logged_on = ["*"]\n'
-"""The users of tests come and go by forks; only the tests of sessions are about that."""
+BASE_CONFIG = '[sessions]\nassume_logged_on = ["*"]\n[log]\nlevel = "debug"\n'
+"""The users of tests come and go by forks; only the tests of sessions are about that. No level may show secrets."""
 
 
 class Service:
@@ -57,7 +58,7 @@ class Service:
             folder.mkdir(exist_ok=True)
             os.chown(folder, uid, uid)
             folder.chmod(0o755)
-        (self.config / "base.toml").write_text(NOBODY_LOGS_OFF)
+        (self.config / "base.toml").write_text(BASE_CONFIG)
 
     @property
     def pid(self) -> int:
@@ -68,6 +69,12 @@ class Service:
     def configure(self, text: str) -> None:
         """Write the configuration that the next start reads."""
         (self.config / "test.toml").write_text(text)
+
+    def set_policies(self, text: str) -> None:
+        """Write the policies: the next start reads them, a running service within two seconds."""
+        folder = self.config / "policy.d"
+        folder.mkdir(exist_ok=True)
+        (folder / "site.toml").write_text(text)
 
     def start(self) -> None:
         """Start, and return when it answers."""
@@ -141,7 +148,13 @@ class Service:
         return self._process.wait(timeout=seconds)
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """End whatever still runs, and look for secrets in what it leaves behind (`tests.real.canaries`)."""
+        found = canaries.found_in_processes(self.pid) if self._process is not None else []
+        self._end()
+        found += canaries.found_in_files(self.state, self.log_path)
+        assert not found, f"secrets are in clear in {found}"
+
+    def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -169,8 +182,9 @@ def make_service(open_tmp_path: Path) -> Iterator[Callable[..., Service]]:
         return made[-1]
 
     yield make
-    for service in made:
-        service.close()
+    with contextlib.ExitStack() as endings:
+        for service in made:
+            endings.callback(service.close)
 
 
 @pytest.fixture
@@ -251,6 +265,11 @@ class Seen:
     path: str
     first_byte: int
     uid: int
+    headers: dict[str, str] = field(default_factory=dict, compare=False)
+    """By lower-case name."""
+
+
+LAST_MODIFIED = "Wed, 01 Oct 2025 12:00:00 GMT"
 
 
 @dataclass
@@ -259,6 +278,8 @@ class Site:
 
     bodies: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    modified: dict[str, str] = field(default_factory=dict)
+    """Last-Modified where it is not that of everything else."""
     seen: list[Seen] = field(default_factory=list)
     gates: dict[str, tuple[int, threading.Event]] = field(default_factory=dict)
     """Path → so many bytes are sent, the rest when the event is set."""
@@ -277,6 +298,11 @@ class Site:
         event = threading.Event()
         self.gates[path] = (after_bytes, event)
         return event
+
+    def headers(self, path: str, *names: str) -> list[dict[str, str]]:
+        """These headers of all requests for the path, as far as they had them."""
+        asked = [seen.headers for seen in self.seen if seen.path == path]
+        return [{name: headers[name] for name in names if name in headers} for headers in asked]
 
     def uids(self, path: str) -> set[int]:
         """Uids of all sockets that asked for the path."""
@@ -311,9 +337,11 @@ def _handler_of(content: Site) -> type[http.server.BaseHTTPRequestHandler]:
             body = content.bodies.get(self.path)
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             first = int(match.group(1)) if match and content.has_ranges else 0
-            if self.headers.get("If-Range", content.tags.get(self.path)) != content.tags.get(self.path):
+            modified = content.modified.get(self.path, LAST_MODIFIED)
+            if self.headers.get("If-Range", modified) not in {content.tags.get(self.path), modified}:
                 first = 0
-            content.seen.append(Seen(self.command, self.path, int(match.group(1)) if match else 0, uid))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            content.seen.append(Seen(self.command, self.path, int(match.group(1)) if match else 0, uid, headers))
             if body is None or uid in content.refuse_uids:
                 self.send_response(404 if body is None else 403)
                 self.send_header("Content-Length", "0")
@@ -322,7 +350,7 @@ def _handler_of(content: Site) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_response(206 if first else 200)
             self.send_header("Content-Length", str(len(body) - first))
             self.send_header("ETag", content.tags[self.path])
-            self.send_header("Last-Modified", "Wed, 01 Oct 2025 12:00:00 GMT")
+            self.send_header("Last-Modified", modified)
             if first:
                 self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
             self.end_headers()

@@ -20,18 +20,21 @@ Pair = tuple[str, Path]
 
 
 @contextlib.contextmanager
-def running_service(config: str = "") -> Iterator[Service]:
+def running_service(config: str = "", policies: str = "") -> Iterator[Service]:
     """A service of the machine's kind for all tests of a module."""
     folder = Path(tempfile.mkdtemp(prefix="openbits-test-", dir="/tmp"))  # the one folder all uids can pass
     folder.chmod(0o755)
     made = Service(folder, 0)
     made.configure(config)
+    made.set_policies(policies)
     made.start()
     try:
         yield made
     finally:
-        made.close()
-        shutil.rmtree(folder)
+        try:
+            made.close()
+        finally:
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

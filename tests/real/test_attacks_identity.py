@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import User
-from tests.real import stories
+from tests.real import canaries, stories
 from tests.real.conftest import Person, Service, Site, run_as
 
 import openbits
@@ -249,7 +249,7 @@ def test_t14_secrets_are_to_be_found_nowhere(
     private_folder: Callable[[Any], Path],
 ) -> None:
     """Canary password and signed URL: not in any process's argv, environment, maps or status, log, journal or event."""
-    canary, signature = f"pw{secrets.token_hex(16)}", f"sig{secrets.token_hex(16)}"
+    canary, signature = canaries.canary(), f"sig{secrets.token_hex(16)}"
     service = make_service()
     service.start()
     helper, owner = throwaway_user(password=canary), throwaway_user()

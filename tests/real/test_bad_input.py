@@ -37,7 +37,7 @@ URL = "http://127.0.0.1:9/file"
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     """One service for the module."""
-    with running_service() as made:
+    with running_service(policies="MaxFilesPerJob = 1000\n") as made:
         yield made
 
 
@@ -125,7 +125,9 @@ def test_a_local_name_that_cannot_be_meant_is_refused_with_the_rule(
 
 WRONG_URLS = {
     "ftp://127.0.0.1/file": "http, https",
-    "file:///etc/passwd": "http, https",
+    "file://server/share/file": "other machines",
+    "\\\\server\\share\\file": "SMB",
+    "file:///srv/": "directory",
     "gopher://127.0.0.1/file": "http, https",
     "127.0.0.1/file": "scheme",
     "": "URL characters",
@@ -136,7 +138,9 @@ WRONG_URLS = {
     "http://127.0.0.1/a b": "URL characters",
     "http://127.0.0.1/a\r\nX-Evil: 1": "URL characters",
     "http://127.0.0.1/a\0": "URL characters",
-    "http://me:secret@127.0.0.1/file": "user name and password",
+    "http://me:secret@/file": "host is missing",
+    "http://me:secret@127.0.0.1:99999/file": "not a URL",
+    "ftp://me:secret@127.0.0.1/file": "http, https",
     "http://127.0.0.1/" + "a" * 2300: "2200",
 }
 
@@ -281,7 +285,6 @@ def test_an_unknown_job_is_not_found_and_a_foreign_one_is_denied(service: Servic
 WRONG_CALLS: list[tuple[str, dict[str, Any], int]] = [
     ("CreateJob", {"display_name": "x" * 257, "type": "download", "umask": 0}, E_INVALIDARG),
     ("CreateJob", {"display_name": "x", "type": "sideload", "umask": 0}, E_NOTIMPL),
-    ("CreateJob", {"display_name": "x", "type": "upload", "umask": 0}, E_NOTIMPL),
     ("CreateJob", {"display_name": 7, "type": "download", "umask": 0}, E_INVALIDARG),
     ("CreateJob", {"display_name": "x"}, E_INVALIDARG),
     ("CreateJob", {"display_name": "x", "type": "download", "umask": "022"}, E_INVALIDARG),
@@ -292,6 +295,10 @@ WRONG_CALLS: list[tuple[str, dict[str, Any], int]] = [
     ("__init__", {}, E_FAIL),
     ("_find", {"job_id": ""}, E_FAIL),
     ("AcknowledgeNotice", {"job_id": str(uuid.uuid4()), "notice_seq": 1, "hresult": 0}, BG_E_NOT_FOUND),
+    ("AcknowledgeNotice", {"job_id": "no id at all", "notice_seq": 1, "hresult": 0}, BG_E_NOT_FOUND),
+    ("AcknowledgeNotice", {"job_id": str(uuid.uuid4()), "notice_seq": 1, "hresult": 1 << 40}, E_INVALIDARG),
+    ("AnswerCertificate", {"question": 1, "hresult": 0}, E_INVALIDARG),
+    ("SetCertificateCallback", {"handle": 4711}, E_HANDLE),
 ]
 
 

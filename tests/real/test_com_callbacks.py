@@ -110,7 +110,7 @@ def test_a_notice_that_was_taken_is_not_told_again_after_a_restart(
         callback.calls.clear()
         eventually(lambda: _can_be_called(job))
         job.SetNotifyFlags(com.BG_NOTIFY_JOB_TRANSFERRED | com.BG_NOTIFY_JOB_MODIFICATION)
-        eventually(lambda: callback.calls)  # the registration is there again
+        eventually(lambda: job.SetDescription("x") or callback.calls)  # until the registration is there again
         assert set(callback.calls) == {"modification"}
 
 

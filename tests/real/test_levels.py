@@ -71,6 +71,8 @@ EVERY_CALL: dict[str, dict[str, Any]] = {
     "Subscribe": {"all_users": False},
     "SetNotify": {"handle": "its handle", "subscriber": None},
     "AcknowledgeNotice": {"job_id": "the job", "notice_seq": 1, "hresult": 0},
+    "SetCertificateCallback": {"handle": "its handle", "subscriber": None},
+    "AnswerCertificate": {"question": 1, "hresult": 0},
 }
 """Every method of docs/api.md but Hello (sets the level) and GetTokenInfo (below), with good parameters."""
 MORE = {"ListJobs": "jobs", "ListFiles": "files", "Subscribe": "event"}

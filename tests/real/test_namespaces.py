@@ -217,6 +217,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "OpenProcessToken": {"level": 3},
     "LogonUser": {"user": "root", "level": 3},
     "AcknowledgeNotice": {"job_id": "JOB", "notice_seq": 1, "hresult": 0},
+    "SetCertificateCallback": {"handle": 1},
+    "AnswerCertificate": {"question": 1, "hresult": 0},
     "GetJob": {"handle": 1},
 }
 

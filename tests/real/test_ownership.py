@@ -61,7 +61,8 @@ def bob() -> Iterator[User]:
 
 @pytest.fixture(scope="module")
 def everyones(admin: User) -> Iterator[Service]:
-    with running_service(f'[identity]\nadministrators = ["{admin.name}"]\n') as service:
+    rules = f'[identity]\nadministrators = ["{admin.name}"]\n'
+    with running_service(rules, policies="MaxFilesPerJob = 1000\n") as service:
         yield service
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from openbits import BitsError, JobState, Outcome, Priority, TokenFlags
+from openbits import BitsError, JobState, JobType, Outcome, Priority, TokenFlags
 
 pytestmark = [pytest.mark.root, pytest.mark.real("strace")]
 
@@ -157,6 +157,84 @@ def test_only_the_broker_of_a_user_makes_calls_on_paths_of_that_user(
     manager_uid = (service.state / "queue").stat().st_uid
     on_our_paths = [call for call in calls if str(service.state) in call.line]
     assert {call.uid for call in on_our_paths} == {0, manager_uid}
+
+
+@pytest.mark.parametrize("kind", [JobType.DOWNLOAD, JobType.UPLOAD])
+def test_files_of_this_machine_are_opened_by_the_brokers_of_their_users_too(
+    kind: JobType,
+    traced: Traced,
+    throwaway_user: Callable[..., Any],
+    private_folder: Callable[[Any], Path],
+    as_user: Callable[..., Any],
+) -> None:
+    """The remote file is the helper's, the local one the owner's; the worker is handed both."""
+    service = traced.service
+    owner, helper = throwaway_user(), throwaway_user(password="open sesame")
+    owners, helpers = private_folder(owner), private_folder(helper)
+    reader, folder = (owner, owners) if kind is JobType.UPLOAD else (helper, helpers)
+    (folder / "source").write_bytes(BODY)
+    os.chown(folder / "source", reader.uid, reader.gid)
+    remote = helpers / ("target" if kind is JobType.UPLOAD else "source")
+    local = owners / ("source" if kind is JobType.UPLOAD else "target")
+
+    def story() -> set[int]:
+        with service.client() as client:
+            job = client.create_job("traced", type=kind)
+            with client.logon_user(helper.name, "open sesame") as token, token.impersonate():
+                job.set_helper_token()
+            job.set_helper_token_flags(TokenFlags.NETWORK)
+            job.add_file(remote.as_uri(), local)
+            job.resume()
+            assert job.wait(60) is Outcome.TRANSFERRED, job.error
+            with service.client() as fresh:  # who connects is told who runs at that moment
+                pids = {pid for name, pid in fresh.info["process_ids"].items() if name.startswith("worker:")}
+            assert job.complete() == 0
+            return pids
+
+    traced.start()
+    workers = as_user(owner, story)
+    assert service.stop() == 0
+    calls = traced.calls()
+    assert workers
+    for folder, user in ((owners, owner), (helpers, helper)):
+        on_path = [call for call in calls if str(folder) in call.line]
+        assert user.uid in {call.uid for call in on_path} <= {owner.uid, helper.uid}
+        assert [call.line for call in on_path if call.pid in workers] == []
+
+
+@pytest.mark.attack(20)
+def test_nobody_but_its_user_touches_the_program_of_a_notify_command(
+    traced: Traced,
+    site: Any,
+    throwaway_user: Callable[..., Any],
+    private_folder: Callable[[Any], Path],
+    as_user: Callable[..., Any],
+    eventually: Callable[..., Any],
+) -> None:
+    service, user = traced.service, throwaway_user()
+    folder = private_folder(user)
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\necho told > {folder}/told\n")
+    os.chown(program, user.uid, user.gid)
+    program.chmod(0o700)
+
+    def story() -> None:
+        with service.client() as client:
+            job = client.create_job("traced")
+            job.set_notify_command_line(str(program), f"{program} {job.id}")
+            job.add_file(site.put("/plain", BODY), folder / "file")
+            job.resume()
+
+    traced.start()
+    as_user(user, story)
+    eventually((folder / "told").exists, 30)
+    pids = set(service.pids().values())
+    assert service.stop() == 0
+    on_path = [call for call in traced.calls() if str(folder) in call.line]
+    first, *others = [call for call in on_path if call.uid != user.uid]  # the program itself
+    assert (first.name, {call.pid for call in others}) == ("execve", {first.pid})
+    assert first.pid not in pids
+    assert (folder / "told").stat().st_uid == user.uid
 
 
 def test_the_reading_of_a_trace_finds_a_call_by_whoever_made_it(tmp_path: Path) -> None:

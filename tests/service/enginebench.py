@@ -141,4 +141,4 @@ def a_job(
 def head_of(job: Job) -> Head:
     """What the store tells of a job at the start."""
     priority = job.properties.priority
-    return Head(job.job_id, job.owner.uid, job.state, priority, job.state_since, lifecycle.wakes(job))
+    return Head(job.job_id, job.owner.uid, job.state, priority, job.state_since, job.modified_at, lifecycle.wakes(job))

@@ -31,6 +31,7 @@ def test_later_files_win_and_tables_are_merged(tmp_path: Path) -> None:
         ("[tls\n", "cannot read"),
         ('[sessions]\nlogon_required = "always"\n', "sessions.logon_required must be one of never, session, linger"),
         ("[sessions]\nlogon_required = true\n", "sessions.logon_required must be one of never, session, linger"),
+        ('[log]\nlevel = "trace"\n', "log.level must be one of warning, info, debug"),
         ('[sessions]\nassume_logged_on = "all"\n', "sessions.assume_logged_on must be a list of texts"),
     ],
 )

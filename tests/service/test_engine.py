@@ -129,9 +129,12 @@ def test_whoever_registered_through_a_handle_hears_what_the_handle_shows(sees: i
         record = bench.queued_job()
         program = Subscriber(1001, sees_all=False, job_ids=None)
         bench.engine.stream.add(program)
-        Notifier(bench.engine).register(record, program, sees)
+        notifier = Notifier(bench.engine)
+        notifier.register(record, program, sees)
         await bench.commits()
-        assert bool([event for event in heard(program) if event.get("job")]) is is_told
+        bench.engine.apply(record, events.TransferTimeExceeded())
+        notifier.deliver(record)
+        assert [(event.get("notice"), "job" in event) for event in heard(program)] == [("error", is_told)]
 
     asyncio.run(story())
 

@@ -7,6 +7,7 @@ import pytest
 from tests.service.enginebench import Bench
 
 from openbits.core import access, codes, events
+from openbits.core.enums import Integrity
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File, Identity
 from openbits.service.adding import Adding
@@ -25,8 +26,8 @@ class SlowSpawner:
         self._bench, self._record, self._count = bench, record, count
         self.admitted: list[set[Directory]] = []
 
-    async def admit(self, _uid: int, _by: Cookie, directories: set[Directory]) -> None:
-        self.admitted.append(directories)
+    async def admit(self, _uid: int, _by: Cookie, made: set[Directory], _read: set[Directory]) -> None:
+        self.admitted.append(made)
         places = (Directory(path=f"/srv/{number}", dev=1, ino=100 + number) for number in range(self._count))
         files = [File(remote_name="http://x/", local_name="", directory=place, name="x") for place in places]
         self._bench.engine.apply(self._record, events.AddFiles(files=tuple(files)))
@@ -45,7 +46,8 @@ def test_directories_that_come_while_a_job_is_taken_count_too() -> None:
         record = bench.queued_job()
         spawner = SlowSpawner(bench, record, MAX_DIRECTORIES)
         parts = cast("Adding", spawner), cast("Temporaries", Tidied())
-        taking = asyncio.create_task(Ownership(bench.engine, *parts, access.Settings()).take(record, ROOT, "1"))
+        ownership = Ownership(bench.engine, *parts, access.Settings())
+        taking = asyncio.create_task(ownership.take(record, ROOT, "1", Integrity.SYSTEM))
         while not taking.done():
             await bench.commits()
         with pytest.raises(BitsError, match=f"its files go to {MAX_DIRECTORIES + 1} directories") as refused:

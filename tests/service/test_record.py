@@ -97,6 +97,34 @@ def test_a_job_stays_in_memory_until_it_is_on_the_disk() -> None:
 
 
 @pytest.mark.usefixtures("small_shelf")
+def test_a_job_with_names_that_are_not_stored_stays_in_memory() -> None:
+    """SetRemoteName is durable with the next Resume (jobs.md §7.11): the store does not know the name before."""
+
+    async def story() -> None:
+        bench = Bench()
+        renamed, plain = bench.queued_job(), bench.queued_job()
+        for record in (renamed, plain):
+            bench.engine.apply(record, events.Suspend())
+        bench.engine.apply(renamed, events.SetRemoteNames(names=((0, "https://mirror.example/a"),)))
+        await committed(bench)
+        for _ in range(5):
+            bench.engine.apply(bench.queued_job(), events.Suspend())
+        await committed(bench)
+        assert plain._job is None
+        assert renamed._job is not None
+        assert renamed.job.files[0].present_remote_name == "https://mirror.example/a"
+        bench.engine.apply(renamed, events.Resume())
+        bench.engine.apply(renamed, events.Suspend())
+        await committed(bench)
+        for _ in range(5):
+            bench.engine.apply(bench.queued_job(), events.Suspend())
+        await committed(bench)
+        assert renamed._job is None
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("small_shelf")
 def test_a_forgotten_job_can_still_be_read_by_who_holds_it() -> None:
     async def story() -> None:
         bench = Bench()
@@ -119,6 +147,8 @@ def test_the_start_with_few_jobs_in_memory_is_the_start_with_all_of_them(every_s
         bench = Bench()
         bench.load(every_stored)
         restarted, now = events.ServiceRestarted(), bench.engine.now()
+        for record in list(bench.engine.records.values()):
+            bench.engine.wake(record)
         stepped = {job_id: lifecycle.step(job, restarted, now) for job_id, job in bench.disk.jobs.items()}
         assert {job_id: record.job for job_id, record in bench.engine.records.items()} == {
             job_id: after for job_id, (after, _) in stepped.items()

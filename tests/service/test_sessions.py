@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -98,11 +99,25 @@ def test_children_of_the_zygote_and_zombies_are_nobody(free_uid: int) -> None:
     identity = {"user": free_uid, "group": free_uid, "extra_groups": []}
     running = subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE, **identity)  # type: ignore[call-overload]  # keywords
     with running:
-        assert free_uid in presence.running_uids(1)
+        assert free_uid in presence.running_uids(running.pid)
         assert free_uid not in presence.running_uids(os.getpid())
         running.kill()
         os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
-        assert free_uid not in presence.running_uids(1)
+        assert free_uid not in presence.running_uids(running.pid)
+
+
+@pytest.mark.root
+def test_a_program_that_a_child_of_the_zygote_runs_is_nobody(free_uid: int, eventually: Callable[..., object]) -> None:
+    """A notify command does not keep its user logged on."""
+    identity = {"user": free_uid, "group": free_uid, "extra_groups": []}
+    command = ["sh", "-c", "sleep 600 & wait"]
+    running = subprocess.Popen(command, start_new_session=True, **identity)  # type: ignore[call-overload]  # keywords
+    with running:
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+        eventually(children.read_text)
+        assert free_uid in presence.running_uids(running.pid)
+        assert free_uid not in presence.running_uids(os.getpid())
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def test_names_become_uids_and_login_defs_says_who_is_a_service(

@@ -14,6 +14,7 @@ import pytest
 
 from openbits import channel
 from openbits.core import codes
+from openbits.core.enums import Integrity
 from openbits.core.errors import BitsError
 from openbits.core.model import Identity
 from openbits.core.sessions import Picture, Session
@@ -154,6 +155,48 @@ def test_a_token_that_nobody_used_for_a_while_is_recognised_again() -> None:
                 token = bench.link.recognise(os.dup(theirs.fileno()))
                 assert os.fstat(token.held.descriptor).st_ino == os.fstat(theirs.fileno()).st_ino
                 token.close()
+        bench.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("uid", "session", "level"),
+    [
+        (1000, HERS, Integrity.MEDIUM),
+        (1000, None, Integrity.MEDIUM),
+        (0, HERS, Integrity.HIGH),
+        (0, None, Integrity.SYSTEM),
+    ],
+)
+def test_the_superuser_in_a_session_is_elevated_and_without_one_the_system(
+    uid: int, session: Session | None, level: Integrity
+) -> None:
+    """identity.md §8: 0x2000, 0x3000, 0x4000."""
+
+    async def story() -> None:
+        bench = Bench()
+        identity = Identity(uid=uid, gid=uid)
+        bench.link.describe(bench.presented, identity, session)
+        found = await bench.tokens.integrity_of(Call(Caller(Record(cookie="0", identity=identity)), bench.presented))
+        assert (found, found.is_elevated) == (level, uid == 0)
+        bench.close()
+
+    asyncio.run(story())
+
+
+def test_a_session_that_cannot_be_told_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without logind: a job is not refused for that."""
+
+    async def story() -> None:
+        bench = Bench()
+
+        async def session_of(_: object) -> Session:
+            raise BitsError(codes.RPC_S_SERVER_UNAVAILABLE)
+
+        monkeypatch.setattr(bench.sessions, "session_of", session_of)
+        root = Caller(Record(cookie="0", identity=Identity(uid=0, gid=0)))
+        assert await bench.tokens.integrity_of(Call(root, None)) is Integrity.SYSTEM
         bench.close()
 
     asyncio.run(story())

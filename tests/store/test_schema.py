@@ -87,8 +87,8 @@ def test_a_store_of_schema_1_tells_what_a_start_needs_and_wakes_every_job_once(d
     store.close()
 
     assert heads == [
-        Head(UUID(int=10), 1000, JobState.ERROR, Priority.FOREGROUND, 3.0, wakes=True),
-        Head(UUID(int=11), 1000, JobState.SUSPENDED, Priority.NORMAL, 0.0, wakes=True),
+        Head(UUID(int=10), 1000, JobState.ERROR, Priority.FOREGROUND, 3.0, 2.0, wakes=True),
+        Head(UUID(int=11), 1000, JobState.SUSPENDED, Priority.NORMAL, 0.0, 0.0, wakes=True),
     ]
 
 

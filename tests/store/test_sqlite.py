@@ -213,13 +213,21 @@ def test_what_queries_look_for_has_a_column(store: Store, make_job: MakeJob) -> 
 
 
 def test_a_start_reads_the_heads_alone(store: Store, make_job: MakeJob) -> None:
-    job = replace(make_job(2, owner_uid=1234), state=JobState.QUEUED, state_since=7.5)
+    job = replace(make_job(2, owner_uid=1234), state=JobState.QUEUED, state_since=7.5, modified_at=8.5)
     running = replace(make_job(), state=JobState.TRANSFERRING)
     store.commit([SaveJob(before=None, after=one) for one in (job, running)])
 
     assert store.load().heads == [
-        Head(job.job_id, 1234, JobState.QUEUED, Priority.NORMAL, 7.5, wakes=False),
-        Head(running.job_id, 1000, JobState.TRANSFERRING, Priority.NORMAL, running.state_since, wakes=True),
+        Head(job.job_id, 1234, JobState.QUEUED, Priority.NORMAL, 7.5, 8.5, wakes=False),
+        Head(
+            running.job_id,
+            1000,
+            JobState.TRANSFERRING,
+            Priority.NORMAL,
+            running.state_since,
+            running.modified_at,
+            wakes=True,
+        ),
     ]
 
 

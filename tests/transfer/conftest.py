@@ -1,5 +1,6 @@
 """A worker in a process of its own, as the manager would drive it, and the servers it meets."""
 
+import json
 import os
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ from tests.transfer.faultserver import FaultServer
 
 from openbits import channel
 from openbits.channel import Message
+from openbits.core.names import path_of
 
 PROGRAM = """
 import os, socket, sys
@@ -32,16 +34,29 @@ class WorkerProcess:
     """The manager's side of one network worker."""
 
     def __init__(
-        self, *, limits: dict[str, float] | None = None, ca: Path | None = None, prefix: Sequence[str] = ()
+        self,
+        *,
+        limits: dict[str, float] | None = None,
+        ca: Path | None = None,
+        prefix: Sequence[str] = (),
+        program: str = PROGRAM,
+        passing: Sequence[int] = (),
     ) -> None:
         self.channel, theirs = channel.pair()
         self.channel.settimeout(DEADLINE_SECONDS)
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-W", "error", "-c", PROGRAM, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+            [*prefix, sys.executable, "-W", "error", "-c", program, *map(str, (theirs.fileno(), *passing))],
+            pass_fds=[theirs.fileno(), *passing],
         )
         theirs.close()
         self.proxy = {"usage": "preconfig", "list": "", "bypass": ""}
         """What the next transfers are told of proxies."""
+        self.tls_refusal: dict[str, object] | None = None
+        """Why the next transfers may make no TLS connection."""
+        self.headers: list[tuple[str, str]] | None = None
+        """What the next transfers were entrusted with."""
+        self.is_upload = False
+        """Which of the two files of the next transfers is the local one."""
         self._news: dict[str, list[Message]] = {}
         self._keys = 0
         self.configure({**PATIENT, **(limits or {})}, ca)
@@ -59,6 +74,9 @@ class WorkerProcess:
         self._keys += 1
         key = f"job:{self._keys}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        entrusted = [] if self.headers is None else [_in_memory({"headers": self.headers})]
+        source = path_of(url)
+        entrusted = entrusted if source is None else [os.open(source, os.O_RDONLY)]
         try:
             self.send(
                 {
@@ -69,11 +87,13 @@ class WorkerProcess:
                     "validators": {"size_bytes": None, "etag": None, "last_modified": None, **validators},
                     "is_foreground": True,
                     "proxy": self.proxy,
+                    "tls_refusal": self.tls_refusal,
+                    "is_upload": self.is_upload,
                 },
-                [descriptor],
+                [descriptor, *entrusted],
             )
         finally:
-            os.close(descriptor)
+            channel.close_all([descriptor, *entrusted])
         return key
 
     def fetch(self, url: str, path: Path, offset: int = 0, **validators: Any) -> "Story":
@@ -128,6 +148,13 @@ class WorkerProcess:
         finally:
             self.process.kill()
             self.process.wait()
+
+
+def _in_memory(message: Message) -> int:
+    memory = os.memfd_create("entrusted")
+    os.write(memory, json.dumps(message).encode())
+    os.lseek(memory, 0, os.SEEK_SET)
+    return memory
 
 
 class Story:

@@ -50,7 +50,7 @@ class Request:
 
 
 Step = bytes | Ending
-Answer = Sequence[Step] | Callable[[Request], Sequence[Step]]
+Answer = Sequence[Step] | Callable[[Request], Iterable[Step]]
 
 
 def head(status: str, *fields: str) -> bytes:

@@ -380,8 +380,55 @@ def test_a_connection_that_breaks_in_the_body_fails_the_attempt() -> None:
 def test_a_file_that_cannot_be_written_is_a_local_failure(number: int, hresult: int) -> None:
     download = at_get()
     download.answered(answer(200, content_length=1000), WALL)
-    failed = download.cannot_write(OSError(number, "the reason"), 250, 100)
+    failed = download.cannot_write(OSError(number, "the reason"), 250, "the words of the sink")
     assert (failed.hresult, failed.context) == (hresult, ErrorContext.LOCAL_FILE)
-    assert "the reason" in failed.detail
-    if number in {errno.ENOSPC, errno.EDQUOT}:
-        assert "needs 750 more bytes of room, 100 bytes are free" in failed.detail
+    assert failed.detail == "a.example/file: writing at byte 250: the words of the sink"
+    assert download.size_bytes == 1000
+
+
+# -- custom headers (jobs.md §7.8, OPEN-46)
+
+CUSTOM = (("X-Tenant", "t1"), ("Authorization", "Bearer s3cret"), ("cookie", "c=1"))
+
+
+def test_custom_headers_go_with_every_request_of_the_job() -> None:
+    download = Download(urls.parse(URL), 400, STRONG, custom=CUSTOM)
+    _, _, fields = sent(download.begin())
+    assert fields == {**dict(CUSTOM), "Range": "bytes=400-", "If-Range": '"a"'}
+    _, _, fields = sent(download.answered(answer(416, content_range="bytes */10"), WALL))
+    assert fields == dict(CUSTOM)
+    download = Download(urls.parse(URL), 0, Validators(), custom=CUSTOM)
+    assert sent(download.begin()) == ("HEAD", URL, dict(CUSTOM))
+    assert sent(download.answered(answer(200, content_length=10), WALL)) == ("GET", URL, dict(CUSTOM))
+
+
+@pytest.mark.parametrize(
+    ("location", "is_same"),
+    [
+        ("/elsewhere", True),
+        ("http://a.example:80/elsewhere", True),
+        ("http://A.EXAMPLE/elsewhere", True),
+        ("http://a.example:8080/elsewhere", False),
+        ("https://a.example/elsewhere", False),
+        ("http://b.example/elsewhere", False),
+        ("http://a.example.evil/elsewhere", False),
+    ],
+)
+def test_what_proves_who_asks_is_for_the_origin_alone(location: str, is_same: bool) -> None:  # noqa: FBT001
+    download = Download(urls.parse(URL), 0, Validators(), custom=CUSTOM)
+    download.begin()
+    _, _, fields = sent(download.answered(answer(302, location=location), WALL))
+    assert fields == (dict(CUSTOM) if is_same else {"X-Tenant": "t1"})
+
+
+def test_the_way_back_to_the_origin_has_them_again() -> None:
+    download = Download(urls.parse(URL), 0, Validators(), custom=CUSTOM)
+    download.begin()
+    download.answered(answer(302, location="http://b.example/x"), WALL)
+    _, _, fields = sent(download.answered(answer(302, location="http://a.example/y"), WALL))
+    assert fields == dict(CUSTOM)
+
+
+def test_a_request_shows_no_header_in_its_repr() -> None:
+    download = Download(urls.parse(URL), 0, Validators(), custom=CUSTOM)
+    assert "s3cret" not in repr(download.begin())

@@ -5,7 +5,7 @@ from email.utils import formatdate
 import pytest
 
 from openbits.transfer import headers
-from openbits.transfer.headers import BadResponseError, ContentRange, Head, HeadCollector
+from openbits.transfer.headers import MAX_BLOCK_CHARACTERS, BadResponseError, ContentRange, Head, HeadCollector
 
 NOON = 1_800_000_000.0
 
@@ -27,7 +27,8 @@ def test_a_head_is_complete_with_its_empty_line() -> None:
     assert collector.feed(b"HTTP/1.1 200 OK\r\n") is None
     assert collector.feed(b'ETag:  "a" \r\n') is None
     head = collector.feed(b"\r\n")
-    assert head == Head(status=200, status_line="HTTP/1.1 200 OK", fields=(("etag", '"a"'),))
+    block = 'HTTP/1.1 200 OK\r\nETag: "a"\r\n\r\n'
+    assert head == Head(status=200, status_line="HTTP/1.1 200 OK", fields=(("etag", '"a"'),), block=block)
 
 
 def test_bare_line_feeds_are_tolerated() -> None:
@@ -38,7 +39,27 @@ def test_bare_line_feeds_are_tolerated() -> None:
 
 def test_interim_responses_are_swallowed() -> None:
     head = collect(b"HTTP/1.1 103 Early Hints\r\n", b"Link: x\r\n", b"\r\n", b"HTTP/1.1 204 No Content\r\n", b"\r\n")
-    assert head == Head(status=204, status_line="HTTP/1.1 204 No Content")
+    block = "HTTP/1.1 204 No Content\r\n\r\n"
+    assert head == Head(status=204, status_line="HTTP/1.1 204 No Content", block=block)
+
+
+def test_the_block_has_the_names_as_sent_and_no_values_of_cookies() -> None:
+    head = collect(
+        b"HTTP/1.1 200 O\xc3\x96\r\n", b"X-One:  a\tb \r\n", b"SET-Cookie: session=s3cret\r\n", b"x-one: c\r\n", b"\r\n"
+    )
+    assert head is not None
+    lines = ["HTTP/1.1 200 O??", "X-One: a\tb", "SET-Cookie: (not stored)", "x-one: c", "", ""]
+    assert head.block == "\r\n".join(lines)
+    assert head.value("set-cookie") == "session=s3cret"
+
+
+def test_a_long_block_loses_whole_lines_at_its_end() -> None:
+    lines = [f"X-{number}: {'v' * 1000}\r\n".encode() for number in range(40)]
+    head = collect(b"HTTP/1.1 200 OK\r\n", *lines, b"\r\n")
+    assert head is not None
+    assert len(head.fields) == 40
+    assert head.block.endswith("v" * 1000 + "\r\n\r\n")
+    assert MAX_BLOCK_CHARACTERS - 1010 < len(head.block) <= MAX_BLOCK_CHARACTERS
 
 
 def test_a_switch_of_protocols_is_final() -> None:

@@ -1,6 +1,8 @@
 """The local side: what is written, what is durable, what happens when the disk refuses."""
 
+import errno
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -51,6 +53,31 @@ def test_bytes_go_to_their_offset_and_what_was_beyond_is_cut(make_sink: Callable
     assert sink.write(b"gh") is None
     assert destination.read_bytes() == b"abcdefgh"
     assert (sink.position, sink.durable) == (8, 6)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_how_much_room_a_file_needs(make_sink: Callable[..., Sink], number: int) -> None:
+    sink = make_sink()
+    sink.begin(0, None)
+    sink.write(b"abc")
+    words = sink.refusal(OSError(number, "the reason"), 1000)
+    assert re.fullmatch(r"the reason: needs 997 more bytes of room, \d+ bytes are free for this identity", words)
+    assert "needs more room" in sink.refusal(OSError(number, "the reason"), None)
+
+
+def test_another_refusal_has_the_words_of_the_kernel(make_sink: Callable[..., Sink]) -> None:
+    assert make_sink().refusal(OSError(errno.EIO, "the reason"), 1000) == "the reason"
+
+
+def test_bytes_that_somebody_else_wrote_count_too(make_sink: Callable[..., Sink], destination: Path) -> None:
+    sink = make_sink(b"abc", 3)
+    sink.begin(3, None)
+    descriptor = sink.duplicate()
+    os.pwrite(descriptor, b"def", 3)
+    os.close(descriptor)
+    sink.reached(6)
+    assert sink.write(b"g") is None
+    assert (sink.position, sink.durable, destination.read_bytes()) == (7, 3, b"abcdefg")
 
 
 def test_bytes_after_the_end_are_ignored(make_sink: Callable[..., Sink], destination: Path) -> None:

@@ -1,8 +1,6 @@
 """The contract between manager and network worker (docs/processes.md), with a worker in its own process."""
 
 import os
-import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +27,21 @@ def test_the_story_of_a_download(worker: WorkerProcess, server: FaultServer, des
     assert destination.read_bytes() == BODY
 
 
+def test_the_header_block_of_the_last_response_goes_along(
+    worker: WorkerProcess, server: FaultServer, destination: Path
+) -> None:
+    server.serve(BODY, 'ETag: "a"', "Set-Cookie: session=s3cret")
+    told = worker.fetch(server.url(), destination).connected["headers"]
+    assert told.startswith("HTTP/1.1 200 OK\r\n")
+    assert told.endswith("\r\n\r\n")
+    assert 'ETag: "a"\r\nSet-Cookie: (not stored)\r\n' in told
+    assert f"Content-Length: {len(BODY)}\r\n" in told
+    server.answer("GET", [head("404 Not Found", "X-Why: gone", "Content-Length: 0")])
+    failed = worker.fetch(server.url(), destination)
+    assert failed.last["headers"].startswith("HTTP/1.1 404 Not Found\r\nX-Why: gone\r\n")
+    assert worker.fetch("http://127.0.0.1:1/", destination).last["headers"] == ""
+
+
 def test_head_and_get_share_a_connection(worker: WorkerProcess, server: FaultServer, destination: Path) -> None:
     server.serve(BODY)
     worker.fetch(server.url(), destination)
@@ -45,21 +58,6 @@ def test_the_path_is_asked_for_as_it_was_given(worker: WorkerProcess, server: Fa
     server.serve(BODY)
     worker.fetch(server.url("/a/../b/./%7e?x=/../y"), destination)
     assert {request.target for request in server.requests} == {"/a/../b/./%7e?x=/../y"}
-
-
-def test_an_empty_file_is_a_success(worker: WorkerProcess, server: FaultServer, destination: Path) -> None:
-    server.serve(b"")
-    story = worker.fetch(server.url(), destination)
-    assert (story.outcome, story.last["size_bytes"]) == ("transferred", 0)
-
-
-def test_an_older_longer_content_of_the_temporary_does_not_shine_through(
-    worker: WorkerProcess, server: FaultServer, destination: Path
-) -> None:
-    destination.write_bytes(b"x" * 2 * len(BODY))
-    server.serve(BODY)
-    worker.fetch(server.url(), destination)
-    assert destination.read_bytes() == BODY
 
 
 def test_a_file_that_is_whole_already_is_transferred_without_network(worker: WorkerProcess, destination: Path) -> None:
@@ -160,17 +158,6 @@ def test_an_unknown_key_may_be_cancelled(worker: WorkerProcess, destination: Pat
     assert worker.fetch("http://127.0.0.1:1/", destination).outcome == "failed"
 
 
-def test_the_worker_ends_at_once_when_its_channel_closes(
-    start_worker: Callable[..., WorkerProcess], server: FaultServer, destination: Path
-) -> None:
-    process = start_worker()
-    server.answer("HEAD", size_only(BODY))
-    server.answer("GET", [*whole(BODY)[:1], BODY[:1000], SILENCE])
-    process.wait_for(process.start(server.url(), destination), "connected")
-    process.channel.shutdown(socket.SHUT_RDWR)
-    assert process.process.wait(5) == 0
-
-
 DESCRIPTOR = "a descriptor goes with it"
 ORDER = {
     "op": "transfer",
@@ -179,6 +166,8 @@ ORDER = {
     "offset": 0,
     "validators": {"size_bytes": None, "etag": None, "last_modified": None},
     "proxy": {"usage": "preconfig", "list": "", "bypass": ""},
+    "tls_refusal": None,
+    "is_upload": False,
 }
 
 
@@ -267,25 +256,6 @@ def test_a_descriptor_that_cannot_be_written_is_a_local_failure(
         worker.send({**ORDER, "transfer": "read-only", "url": server.url()}, [file.fileno()])
     story = worker.story("read-only")
     assert story.last["context"] == "local_file"
-
-
-@pytest.mark.root
-def test_a_full_disk_is_transient_and_says_how_much_room_is_needed(
-    worker: WorkerProcess, server: FaultServer, tmp_path: Path
-) -> None:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], check=True)
-    try:
-        server.serve(BODY, 'ETag: "a"')
-        story = worker.fetch(server.url(), folder / "file")
-        assert (story.hresult, story.last["context"]) == (0x80070070, "local_file")
-        durable = story.last["durable_bytes"]
-        assert durable == 128 * 1024
-        assert f"needs {len(BODY) - durable} more bytes of room, 0 bytes are free" in story.detail
-        assert (folder / "file").read_bytes() == BODY[:durable]
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_proxies_of_the_environment_are_nobodys_wish(

@@ -1,5 +1,6 @@
 """TLS: whom the worker trusts, and how it tells that it does not (errors.md §5.1, reliability.md §5)."""
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -168,3 +169,26 @@ def test_an_upgrade_to_https_is_followed_and_verified(
         assert untrusting.hresult == codes.ERROR_WINHTTP_SECURE_INVALID_CA
     finally:
         plain.close()
+
+
+@pytest.mark.parametrize("is_redirected", [False, True])
+def test_no_tls_connection_is_made_for_a_job_that_nobody_could_check_for(
+    start_worker: StartWorker,
+    server: FaultServer,
+    certificates: Certificates,
+    destination: Path,
+    *,
+    is_redirected: bool,
+) -> None:
+    """jobs.md §9.8 V6: not even to a trusted server, nor by way of a redirect."""
+    worker = start_worker(ca=certificates.ca)
+    worker.tls_refusal = {"hresult": codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED, "detail": "nobody to ask"}
+    with contextlib.closing(FaultServer()) as plain:
+        plain.answer("HEAD", [head("302 Found", f"Location: {server.url()}", "Content-Length: 0")])
+        story = worker.fetch(plain.url() if is_redirected else server.url(), destination)
+    assert story.outcome == "failed"
+    assert story.hresult == codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED
+    assert (story.news[-1]["context"], story.detail) == ("server_certificate_callback", "nobody to ask")
+    worker.tls_refusal = None
+    assert worker.fetch(server.url(), destination).outcome == "transferred"
+    assert {request.connection for request in server.requests} == {1}  # and nobody connected before

@@ -251,6 +251,20 @@ class TestConfinement:
                 assert child.errno_of_open(path, flags) == errno.EACCES
             assert child.do("rename", path=str(inside / "old"), to=str(outside / "new"))["errno"] != 0
 
+    def test_an_admitted_broker_only_reads_where_it_was_let_in_to_read(
+        self, start_service: Callable[..., Service], owned_folder: Callable[[str, int], Path]
+    ) -> None:
+        manager = start_service().manager()
+        source, target = owned_folder("source", 0), owned_folder("target", 0)
+        directories = [{**directory(source), "is_read_only": True}, directory(target)]
+        assert manager.ask("admit", uid=0, by=manager.cookie, directories=directories)[0]["ok"]
+        child = manager.start("broker", 0)
+        assert child.errno_of_open(source / "old") == 0
+        assert child.errno_of_open(source / "old", os.O_WRONLY) == errno.EACCES
+        assert child.errno_of_open(source / "new", CREATE) == errno.EACCES
+        assert child.do("rename", path=str(source / "old"), to=str(target / "new"))["errno"] != 0
+        assert child.errno_of_open(target / "new", CREATE) == 0
+
     def test_the_same_broker_is_free_while_its_owner_vouches(
         self, start_service: Callable[..., Service], owned_folder: Callable[[str, int], Path]
     ) -> None:

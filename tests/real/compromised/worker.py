@@ -27,7 +27,7 @@ def run(control: socket.socket) -> None:
         os.pwrite(descriptor, body, 0)
         os.close(descriptor)
         about = {"transfer": order["transfer"], "size_bytes": len(body)}
-        head = {"etag": None, "last_modified": None, "offset": 0, "note": ""}
+        head = {"etag": None, "last_modified": None, "offset": 0, "note": "", "headers": ""}
         channel.send(control, {"event": "connected", **about, **head})
         channel.send(control, {"event": "transferred", **about, "modified_at": None})
 
