@@ -21,6 +21,8 @@ MAX_TOKENS = 512
 """Tokens of one uid."""
 MAX_GROUPS = 4096
 """Who has more is not served: a record must fit into a message."""
+IMPERSONATE = 3
+"""The lowest level at which a token says more than who somebody is (identity.md §8)."""
 SO_COOKIE, _SO_PEERGROUPS, _SO_PEERPIDFD = 57, 59, 77
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,12 +95,22 @@ class Registry:
             raise RefusedError("unknown-cookie", "a process in another user namespace cannot vouch for an identity")
         return entry
 
+    def voucher(self, cookie: object) -> Message:
+        """The record of an entry that lets us act for its uid, which a token that only identifies it does not.
+
+        Raises RefusedError.
+        """
+        record = self.find(cookie).record
+        if record.get("level", IMPERSONATE) < IMPERSONATE:
+            raise RefusedError("level-too-low", "a token below level IMPERSONATE lets nobody act for its user")
+        return record
+
     def judge(self, uid: int, by: object, *, is_admitted: bool, has_landlock: bool) -> Message:
         """Whether a child may start under `uid`, vouched for by a cookie or by the admitted entry of `uid`.
 
         Returns gid and groups (None: those of the account) and whether the entry confines it; raises RefusedError.
         """
-        voucher = None if by is None else self.find(by).record
+        voucher = None if by is None else self.voucher(by)
         if self._own_uid not in (0, uid):
             raise RefusedError("own-service", f"this service serves uid {self._own_uid} alone")
         if voucher is not None and voucher["uid"] == uid:

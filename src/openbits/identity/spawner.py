@@ -340,7 +340,7 @@ class Spawner:
             self._lost(request["cookie"], "token-ended")
 
     def _admit(self, request: Message, _: list[int]) -> Answer:
-        uid, voucher = _uid(request), self._registry.find(request.get("by")).record
+        uid, voucher = _uid(request), self._registry.voucher(request.get("by"))
         directories = [_directory(item) for item in request["directories"]]
         if voucher["uid"] not in (0, uid) or self._uid not in (0, uid):
             raise RefusedError("not-admitted", f"uid {voucher['uid']} cannot admit uid {uid}")
@@ -352,7 +352,7 @@ class Spawner:
         return {}, ()
 
     def _allow_command(self, request: Message, _: list[int]) -> Answer:
-        uid, name, voucher = _uid(request), _command(request), self._registry.find(request.get("by")).record
+        uid, name, voucher = _uid(request), _command(request), self._registry.voucher(request.get("by"))
         if uid == 0 or voucher["uid"] != uid or self._uid not in (0, uid):
             raise RefusedError("not-admitted", f"uid {voucher['uid']} cannot have a command run as uid {uid}")
         self._state.admitted.allow(uid, name)

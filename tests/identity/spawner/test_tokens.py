@@ -6,13 +6,14 @@ import json
 import os
 import socket
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from openbits import channel
+from openbits import channel, commandline
 
 if TYPE_CHECKING:
     from tests.identity.spawner.conftest import Manager, Service
@@ -64,6 +65,25 @@ class TestProcessTokens:
         for level, by in ((IMPERSONATE, low["cookie"]), (5, manager.cookie), (0, manager.cookie)):
             refusal, descriptors = manager.ask("token", by=by, level=level)
             assert (refusal["ok"], refusal["refused"], descriptors) == (False, "broken", [])
+
+    def test_that_only_identifies_lets_nobody_act(self, start_service: Callable[..., Service]) -> None:
+        service = start_service()
+        manager = service.manager()
+        with service.connect_as(40_001, 40_001, []):
+            cookie, _, _ = manager.connected()
+            low, descriptors = manager.ask("token", by=cookie, level=IDENTIFY)
+            manager.own(*descriptors)
+            acts: dict[str, dict[str, Any]] = {
+                "start": {"program": "broker"},
+                "admit": {"directories": []},
+                "allow-command": {"command": commandline.name(str(uuid.UUID(int=7)), "/bin/true", "")},
+            }
+            for by, expected in ((low["cookie"], "level-too-low"), (cookie, None)):
+                for op, fields in acts.items():
+                    answer, descriptors = manager.ask(op, uid=40_001, by=by, **fields)
+                    for each in descriptors:
+                        manager.own(each)
+                    assert (op, answer.get("refused")) == (op, expected)
 
     def test_ends_with_its_last_copy(self, start_service: Callable[..., Service]) -> None:
         manager = start_service().manager()
