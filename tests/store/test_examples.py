@@ -123,6 +123,8 @@ def test_a_damaged_example_is_set_aside(directory: Path, number: int, damage: st
         loaded = store.load()
         try:
             jobs_in_heads = [store.job(head.job_id) for head in loaded.heads]
+            store.check()
+            store.check()
         except StoreError:
             jobs_in_heads = []
         store.close()

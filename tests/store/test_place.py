@@ -107,13 +107,16 @@ def changed_by(script: str) -> Callable[[Path], None]:
 DAMAGES = {
     "garbage": garbage,
     "truncated": truncated,
-    "overwritten page": overwritten_page,
     "missing table": changed_by("DROP TABLE files;"),
     "job id": changed_by("UPDATE jobs SET job_id = 'me';"),
     "state": changed_by("UPDATE jobs SET state = 77;"),
+}
+DAMAGES_BESIDE_THE_HEADS = {
+    "overwritten page": overwritten_page,
     "files without a job": changed_by("DELETE FROM jobs WHERE id = 1;"),
     "event": changed_by("UPDATE events SET data = 'x';"),
 }
+"""What the check of the whole store finds, which runs beside the service."""
 DAMAGES_OF_A_JOB = {
     "document is no JSON": changed_by("UPDATE jobs SET document = '{';"),
     "document is no object": changed_by("UPDATE files SET document = '[]' WHERE file_index = 1;"),
@@ -153,6 +156,58 @@ def test_a_damaged_store_is_set_aside_and_an_empty_one_begun(
     assert jobs_in(store) == [job]
     store.close()
     assert (again.was_damaged, again.damage) == (None, "")
+
+
+@pytest.mark.parametrize("damage", DAMAGES_BESIDE_THE_HEADS.values(), ids=DAMAGES_BESIDE_THE_HEADS.keys())
+def test_damage_that_the_heads_do_not_show_is_found_by_the_check_and_the_next_start_sets_the_store_aside(
+    directory: Path, damage: Callable[[Path], None], make_job: MakeJob, make_event: MakeEvent
+) -> None:
+    job = make_job(3)
+    store = open_store(directory)
+    store.commit([SaveJob(before=None, after=job), AppendEvent(make_event(1, job))])
+    store.check()
+    store.close()
+    damage(directory / "queue.db")
+
+    store = open_store(directory)
+    assert store.load().was_damaged is None
+    with pytest.raises(StoreDamagedError, match=r"cannot read the store .*: it is damaged .* next start sets it aside"):
+        store.check()
+    store.close()
+
+    store = open_store(directory)
+    loaded = store.load()
+    assert loaded.heads == []
+    assert loaded.was_damaged is not None
+    assert "cannot read the store" in loaded.damage
+    store.check()
+    store.close()
+
+
+def test_after_a_crash_every_page_is_looked_at_before_any_is_used(directory: Path, make_job: MakeJob) -> None:
+    store = open_store(directory)
+    store.commit([SaveJob(before=None, after=make_job(3))])
+    store.close()
+    overwritten_page(directory / "queue.db")
+    (directory / "queue.db-wal").write_bytes(bytes(32))  # SQLite removes it when it is closed
+
+    store = open_store(directory)
+
+    assert store.load().was_damaged is not None
+    store.close()
+
+
+def test_the_check_neither_waits_for_a_commit_nor_sees_half_of_one(directory: Path, make_job: MakeJob) -> None:
+    store = open_store(directory)
+    store.commit([SaveJob(before=None, after=make_job(3))])
+    with closing(sqlite3.connect(directory / "queue.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM jobs")  # its files are not gone yet: foreign keys are off here
+
+        store.check()
+
+        other.execute("ROLLBACK")
+    store.close()
 
 
 @pytest.mark.parametrize("damage", DAMAGES_OF_A_JOB.values(), ids=DAMAGES_OF_A_JOB.keys())

@@ -7,8 +7,9 @@ and do not wait for a commit.
 A start reads the heads of the jobs alone; `job` reads one whole, from the newest commit.
 
 Damaged is what SQLite or the codec cannot read: the start that finds it, or the one after the run that found it, sets
-it aside beside the new, empty store and `Loaded.was_damaged` names it (jobs.md §18, OPEN-66). A full disk, a read-only
-file system or a store of a newer OpenBITS is not damage: StoreError, nothing is touched.
+it aside beside the new, empty store and `Loaded.was_damaged` names it (jobs.md §18, OPEN-66). `check` looks at
+everything, beside the work, as that takes longer than the rest of a start; after a crash every page is looked at first.
+A full disk, a read-only file system or a store of a newer OpenBITS is not damage: StoreError, nothing is touched.
 """
 
 import contextlib
@@ -27,7 +28,6 @@ from openbits.store.changes import (
     AppendEvent,
     Change,
     ForgetJob,
-    Head,
     Loaded,
     SaveJob,
     StoreDamagedError,
@@ -45,6 +45,8 @@ LOCK_WAIT_SECONDS = 10.0
 LOG_KEPT_BYTES = 16 << 20
 """A write-ahead log that grew beyond this is cut back after the next checkpoint."""
 
+_HEADS = "SELECT job_id, owner_uid, state, priority, state_since, modified_at, wakes FROM jobs ORDER BY id"
+_FIRST_ORPHAN = "SELECT min(job) FROM files WHERE job NOT IN (SELECT id FROM jobs)"
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NEXT_STEPS = {
     sqlite3.SQLITE_FULL: "free space on its file system",
@@ -84,13 +86,28 @@ class Store:
         """
         try:
             with self._read(self._jobs) as reading:
-                heads = _read_heads(reading)
-            self.events_after(0, None, -1)  # only to find damage now rather than in the middle of a subscription
+                heads = [codec.head_from_row(row) for row in reading.execute(_HEADS)]
         except StoreDamagedError as damage:
             self.close()
             self._start_empty(damage)
             heads = []
         return Loaded(heads=heads, last_seq=self._last_seq, was_damaged=self._was_damaged, damage=self._damage)
+
+    def check(self) -> None:
+        """Look for damage that nobody has come across; from any thread, while others read and write.
+
+        Raises StoreDamagedError, and the next start sets the store aside; StoreError if the disk fails.
+        """
+        with contextlib.ExitStack() as opened:
+            with _told("open", self._path):
+                connection = _connect(self._path, opened)
+            with self._read(connection) as reading:
+                _check_pages(reading, self._path)
+                (orphan,) = reading.execute(_FIRST_ORPHAN).fetchone()
+                if orphan is not None:
+                    raise ValueError(f"there are files, but no job {orphan}")
+                for row in reading.execute("SELECT * FROM events"):
+                    codec.event_from_row(row)
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Carry out all changes or none of them; they are on the disk when this returns.
@@ -158,7 +175,7 @@ class Store:
             if noted := place.noted_damage(self._path):
                 raise StoreDamagedError(noted)
             self._writing = _connect(self._path, opened)
-            _check_and_lift(self._writing, self._path)
+            _lift(self._writing, self._path, is_suspect=self._has_erased)
             self._jobs, self._events = (_connect(self._path, opened) for _ in range(2))
             for reading in (self._jobs, self._events):
                 reading.execute("PRAGMA query_only = ON")
@@ -290,17 +307,6 @@ def open_store(directory: Path) -> Store:
     return Store(directory / FILE_NAME)
 
 
-def _read_heads(reading: sqlite3.Connection) -> list[Head]:
-    rows = reading.execute(
-        "SELECT job_id, owner_uid, state, priority, state_since, modified_at, wakes FROM jobs ORDER BY id"
-    )
-    heads = [codec.head_from_row(row) for row in rows]
-    (orphan,) = reading.execute("SELECT min(job) FROM files WHERE job NOT IN (SELECT id FROM jobs)").fetchone()
-    if orphan is not None:
-        raise ValueError(f"there are files, but no job {orphan}")
-    return heads
-
-
 def _read_job(reading: sqlite3.Connection, job_id: JobId) -> Job:
     found = reading.execute("SELECT id, document FROM jobs WHERE job_id = ?", (str(job_id),)).fetchone()
     if found is None:
@@ -332,7 +338,8 @@ def _connect(path: Path, opened: contextlib.ExitStack) -> sqlite3.Connection:
     return connection
 
 
-def _check_and_lift(connection: sqlite3.Connection, path: Path) -> None:
+def _lift(connection: sqlite3.Connection, path: Path, *, is_suspect: bool) -> None:
+    """Lift an older schema; refuse what is no store, a newer one, or damaged as far as is looked at here."""
     number, known = schema.version(connection), len(schema.STEPS)
     if not schema.is_ours(connection):
         raise StoreDamagedError(f"cannot open the store {path}: not a store of OpenBITS")
@@ -341,13 +348,18 @@ def _check_and_lift(connection: sqlite3.Connection, path: Path) -> None:
             f"cannot open the store {path}: the store was written by a newer OpenBITS (schema {number}, this one knows "
             f"{known}); install that version or move {path.parent} aside"
         )
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise _damaged("open", path, verdict)
+    if is_suspect or 0 < number < known:
+        _check_pages(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
     schema.lift(connection)
     if not schema.is_whole(connection):
         raise _damaged("open", path, "a table is missing")
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise _damaged("read", path, " ".join(verdict.split()))
 
 
 @contextlib.contextmanager
