@@ -261,6 +261,28 @@ def test_the_cause_leaves_the_next_step_out_and_names_the_object_once() -> None:
     )
 
 
+def test_a_job_that_does_not_try_again_by_itself_has_to_be_resumed() -> None:
+    """No message promises an attempt that nobody makes, whatever the code (user-pains, message rules)."""
+    for row in ROWS.values():
+        if row.code_class is CodeClass.TRANSIENT:
+            assert codes.next_step(row.value, tries_again=True) == row.next_step
+            step = codes.next_step(row.value, tries_again=False)
+            assert "resume the job" in step
+            assert "by itself" not in step
+            assert "next attempt" not in step
+    assert codes.next_step(0x80072EFD, tries_again=False) == "check address, port and firewall, then resume the job"
+    assert codes.next_step(0x801901F7, tries_again=False) == "resume the job to try again"
+
+
+def test_a_refusal_that_names_its_next_step_is_not_followed_by_another() -> None:
+    error = JobError(
+        code=0x80004001, context=ErrorContext.NONE, subject="/srv/a", detail="no ranges here; add the whole file"
+    )
+    assert codes.describe_cause(error).endswith("; /srv/a; no ranges here")
+    assert codes.describe(error).endswith("; no ranges here; add the whole file")
+    assert codes.next_step(0x80004001, tries_again=False) == codes.lookup(0x80004001).next_step
+
+
 def test_a_job_error_with_nothing_known_still_says_something() -> None:
     text = codes.describe(JobError(code=0x80001234, context=ErrorContext.NONE))
     assert "0x80001234" in text

@@ -127,15 +127,23 @@ KEPT_PROPERTIES = {
     *("display_name", "description", "priority", "notify_flags", "minimum_retry_delay_seconds"),
     *("no_progress_timeout_seconds", "proxy_usage", "proxy_list", "proxy_bypass_list", "auto_complete"),
     *("maximum_download_seconds", "file_acl_flags", "peer_caching_flags", "security_flags", "http_method"),
-    *("cost_flags", "notification_clsid", "dynamic_content", "high_performance", "max_download_size_bytes"),
+    *("cost_flags", "dynamic_content", "high_performance", "max_download_size_bytes"),
     *("use_stored_proxy_credentials", "minimum_notification_interval_ms", "on_demand_mode"),
 }
+TAKEN_PROPERTIES = {"notification_clsid"}
+"""The program would be that of whoever set the class."""
 
 
 def test_of_every_field_it_is_decided_whether_a_new_owner_gets_it() -> None:
     """Credentials, client certificate, custom headers, command line and helper token he must not get (A5, OPEN-20)."""
     assert {field.name for field in fields(Job)} - KEPT == STRIPPED.keys(), "decide about the new field"
-    assert {field.name for field in fields(Properties)} == KEPT_PROPERTIES, "decide about the new property"
+    assert {field.name for field in fields(Properties)} - KEPT_PROPERTIES == TAKEN_PROPERTIES, "decide about it"
+
+
+def test_the_class_of_a_program_goes_with_the_right_to_run_it(a_job: Make, now: Now) -> None:
+    job = a_job(JobState.SUSPENDED, properties=Properties(notification_clsid="x", description="y"))
+    after, _ = step(job, events.TakeOwnership(owner=ROOT), now)
+    assert after.properties == Properties(description="y")
 
 
 # -- another identity for local files ---------------------------------------------------------------------------------

@@ -157,3 +157,25 @@ def test_a_path_beyond_the_limits_is_too_long(path: str) -> None:
         check_path(path)
     assert refused.value.hresult == 0x800700CE
     assert "too long" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:secret@example.org/x",
+        "https://user:secret{@example.org/x",
+        "https://user:secret@example.org/a b",
+        "https:/user:secret@example.org/x",
+        "ftp://user:secret @example.org/x",
+        "file://user:secret@example.org/x",
+        "//user:secret@example.org/x",
+        "user:secret@example.org/x",
+        "http://example.org/x?secret={",
+        "example.org/x?secret",
+    ],
+)
+def test_a_refusal_shows_the_server_and_no_secret_of_the_name(url: str) -> None:
+    with pytest.raises(BitsError) as refused:
+        check_url(url)
+    assert "secret" not in str(refused.value)
+    assert "example.org" in str(refused.value)

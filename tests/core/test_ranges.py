@@ -83,6 +83,13 @@ def test_how_many_is_limited_by_a_policy_and_for_everybody() -> None:
     assert refused(row(ranges.MOST + 1), 10 * ranges.MOST) == codes.BG_E_TOO_MANY_RANGES_IN_FILE
 
 
+def test_too_many_ranges_name_whose_limit_it_is() -> None:
+    with pytest.raises(BitsError, match=r"3 ranges .*: policy MaxRangesPerFile allows 2;"):
+        ranges.check_number(3, 2)
+    with pytest.raises(BitsError, match=rf": the service takes {ranges.MOST};"):
+        ranges.check_number(ranges.MOST + 1, 2 * ranges.MOST)
+
+
 def test_a_refusal_names_the_ranges_and_what_to_do() -> None:
     with pytest.raises(BitsError, match=r"range 0 \(5-9\) begins inside range 1 \(0-5\); join the two"):
         ranges.check(made((5, 5), (0, 6)))

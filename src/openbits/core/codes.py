@@ -150,10 +150,26 @@ def message(value: int, text: str = "") -> str:
     return f"{text or code.sentence}; {code.next_step}"
 
 
-def describe(error: "JobError") -> str:
+def next_step(value: int, detail: str = "", *, tries_again: bool) -> str:
+    """What helps against the error of a job; one that does not try again by itself has to be resumed.
+
+    A refusal (METHOD) that names its next step in `detail`, after a semicolon, knows it better than the table.
+    """
+    code = lookup(value)
+    if code.code_class is CodeClass.METHOD:
+        return detail.rpartition("; ")[2] if "; " in detail else code.next_step
+    if tries_again or code.code_class is not CodeClass.TRANSIENT:
+        return code.next_step
+    if code.next_step.endswith("resume the job"):
+        return code.next_step
+    action, ends_so, _ = code.next_step.partition("; the job tries again by itself")
+    return f"{action}, then resume the job" if ends_so else "resume the job to try again"
+
+
+def describe(error: "JobError", *, tries_again: bool = False) -> str:
     """The one line that people read about a failed job: the cause, then the next step."""
-    next_step = lookup(error.code).next_step
-    return f"{describe_cause(error)}; {next_step}" if next_step else describe_cause(error)
+    step = next_step(error.code, error.detail, tries_again=tries_again)
+    return f"{describe_cause(error)}; {presentable(step)}" if step else describe_cause(error)
 
 
 def describe_cause(error: "JobError") -> str:
@@ -163,7 +179,8 @@ def describe_cause(error: "JobError") -> str:
     or steer a terminal become spaces (user-pains, message rules).
     """
     code = lookup(error.code)
-    subject, detail = presentable(error.subject), presentable(error.detail).removesuffix(f"; {code.next_step}")
+    step = next_step(error.code, error.detail, tries_again=True)
+    subject, detail = presentable(error.subject), presentable(error.detail.removesuffix(f"; {step}"))
     place = "" if error.context is ErrorContext.NONE else context_description(error.context)
     parts = [
         f"{label(error.code)}: {code.sentence}",

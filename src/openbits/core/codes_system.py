@@ -20,7 +20,7 @@ S_FALSE: Final = _success("S_FALSE", 0x00000001, "success, and there was nothing
 E_NOTIMPL: Final = _method(
     "E_NOTIMPL",
     0x80004001,
-    "the value is undefined, or this type of job does not have the method",
+    "the value is undefined, or this version or type of job does not have it",
     "use a documented value, or another type of job",
 )
 E_NOINTERFACE: Final = _method(

@@ -25,6 +25,7 @@ MAX_NAME_BYTES = 255
 _FILE = "file://"
 _SAFE_IN_FILE_URL = "/-._~!$&'()*+,;=:@"
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BARE_PATH = re.compile(r"/(?!/)")
 _URL_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _UNEXPANDED = re.compile(r"^~[^/]*|(?<![^/])(?:%[A-Za-z_]\w*%|\$\{?[A-Za-z_]\w*\}?)")
 
@@ -42,8 +43,7 @@ def check_url(url: str) -> str:
     """
 
     def refuse(rule: str, code: int = codes.E_INVALIDARG) -> BitsError:
-        shown = public_url(url) if _URL_CHARACTERS.fullmatch(url) else ascii(url[:100])
-        return BitsError(code, f"cannot use the remote name {shown}: {rule}")
+        return BitsError(code, f"cannot use the remote name {_shown(url)}: {rule}")
 
     if url.startswith(("\\\\", "//")):
         raise refuse(_NO_SHARES)
@@ -52,6 +52,14 @@ def check_url(url: str) -> str:
     if url[:5].lower() == "file:":
         return file_url(_normal_path(_path_in(url, refuse), refuse))
     return _web_url(url, refuse)
+
+
+def _shown(url: str) -> str:
+    """What a message may tell of a name that was refused: no password in it, wherever its writer has put one."""
+    text = public_url(url)
+    if "://" not in url and not _BARE_PATH.match(url):
+        text = text.partition("?")[0].rpartition("@")[2]
+    return text if _URL_CHARACTERS.fullmatch(text) else ascii(text[:100])
 
 
 def _web_url(url: str, refuse: Refuse) -> str:
@@ -97,8 +105,9 @@ def _path_in(url: str, refuse: Refuse) -> str:
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         rest = slash + path
+        server = host.rpartition("@")[2]
         if host.lower() not in {"", "localhost"}:
-            raise refuse(f"it names a file of {host[:60]}; of other machines there is only http and https")
+            raise refuse(f"it names a file of {server[:60]}; of other machines there is only http and https")
     if rest.startswith("//"):
         raise refuse(_NO_SHARES)
     if _BROKEN_ESCAPE.search(rest):

@@ -212,4 +212,4 @@ def _listed(members: Iterable[enum.Enum]) -> str:
 def _shown(value: object) -> str:
     """A value in a message: printable and short."""
     text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
+    return text if len(text) <= 80 else f"{text[:80]}…{text[-1]}"  # with its quotation mark

@@ -67,11 +67,12 @@ def check_request(ranges: Sequence[Range], size_bytes: int | None) -> None:
 
 def check_number(count: int, most: int | None = None) -> None:
     """Raises BitsError BG_E_TOO_MANY_RANGES_IN_FILE."""
-    limit = MOST if most is None else min(most, MOST)
+    limit, whose = MOST, "the service takes"
+    if most is not None and most < MOST:
+        limit, whose = most, "policy MaxRangesPerFile allows"
     if count > limit:
-        raise BitsError(
-            codes.BG_E_TOO_MANY_RANGES_IN_FILE, f"{count} ranges are too many for one file: at most {limit}"
-        )
+        text = f"{count} ranges are too many for one file: {whose} {limit}"
+        raise BitsError(codes.BG_E_TOO_MANY_RANGES_IN_FILE, text)
 
 
 def first_outside(ranges: Iterable[Range], size_bytes: int) -> Range | None:

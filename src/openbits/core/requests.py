@@ -166,7 +166,12 @@ def _set_command_line(job: Job, event: events.SetCommandLine, _now: Now) -> Resu
 
 def _take_ownership(job: Job, event: events.TakeOwnership, now: Now) -> Result:
     after = replace(
-        job, owner=event.owner, owner_integrity=event.integrity, umask=job.umask | OTHERS_MAY_WRITE, **STRIPPED
+        job,
+        owner=event.owner,
+        owner_integrity=event.integrity,
+        umask=job.umask | OTHERS_MAY_WRITE,
+        properties=replace(job.properties, notification_clsid=""),  # it was that of whoever set it
+        **STRIPPED,
     )
     for index, copy in event.copies:
         after = with_copy(after, index, copy)

@@ -325,8 +325,11 @@ def _error_text(job: Job) -> str:
 
 
 def _next_step(job: Job) -> str:
-    step = codes.lookup(job.error.code).next_step if job.error is not None else ""
-    return step or "remove the cause, then resume it"
+    if job.error is None:
+        return "remove the cause, then resume it"
+    tries_again = job.state is JobState.TRANSIENT_ERROR
+    step = codes.next_step(job.error.code, job.error.detail, tries_again=tries_again)
+    return codes.presentable(step) or "remove the cause, then resume it"
 
 
 _EXPLANATIONS: dict[JobState, Callable[[Job, Now], Waiting]] = {

@@ -1,9 +1,9 @@
 """What clients entrust to a job: credentials, custom headers, a client certificate; their rules (jobs.md §7.4, §7.8).
 
 Each secret has a slot, of which a job has one: `server/basic`, …, `proxy/passport`, `headers`, and for what was part of
-a remote name `url/https://host:443`. Only the rules are here,
-which see what a caller sent; a job has what became of it under the key of the service (`core.model.Secret`). Nothing
-here puts a value into a text. Lengths are counted in Unicode code points (OPEN-01).
+a remote name `url/https://host:443`. Only the rules are here, which see what a caller sent; a job has what became of it
+under the key of the service (`core.model.Secret`). Nothing here puts a value into a text. Lengths are counted in
+Unicode code points (OPEN-01).
 """
 
 import re
@@ -43,6 +43,12 @@ _OWNED: Final = frozenset(
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 _WITH_USER: Final = re.compile(r"(https?://)([^/?#]*)@([^/?#@]*(?:[/?#].*)?)", re.IGNORECASE | re.DOTALL)
 _SHA1: Final = re.compile(r"[0-9a-f]{40}")
+
+
+def entrusted(job: Job) -> tuple[str, ...]:
+    """What a job was entrusted with, by the names of its slots, and `certificate`; all that others may know of it."""
+    certificate = ("certificate",) if job.certificate is not None else ()
+    return (*sorted(secret.slot for secret in job.secrets), *certificate)
 
 
 def slot(target: str, scheme: str) -> str:
