@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import cast
 
@@ -18,6 +18,8 @@ from openbits.service.record import Record
 
 SETTER = Identity(uid=1000, gid=1000)
 COMMAND = CommandLine(program="/bin/true", parameters="true", setter=SETTER)
+
+FILES = NotifyFlags.JOB_TRANSFERRED | NotifyFlags.JOB_ERROR | NotifyFlags.FILE_TRANSFERRED
 
 
 class Alarm:
@@ -152,3 +154,12 @@ def heard(subscriber: Subscriber) -> list[EventInfo]:
 def told(subscriber: Subscriber) -> list[tuple[str | None, int | None]]:
     """Kind and file of the notices among it."""
     return [(event.get("notice"), event.get("file_index")) for event in heard(subscriber) if event["kind"] == "notice"]
+
+
+def run(story: Callable[[NoticeBench], Awaitable[None]]) -> None:
+    """Tell a story with a bench of its own."""
+
+    async def main() -> None:
+        await story(NoticeBench())
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import ssl
 
 import pytest
 from cryptography import x509
@@ -80,3 +81,19 @@ def test_what_is_no_certificate_is_left_out() -> None:
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     assert list(parsed(broken + pem + broken + pem)) == [ALICE, ALICE]
     assert list(parsed(b"")) == []
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        pytest.param(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", id="version"),
+        pytest.param(b"\x0c\x05alice", b"\x0c\x05\xff\xff\xff\xff\xff", id="subject"),
+    ],
+)
+def test_one_that_cannot_be_read_does_not_hide_the_others(good: bytes, bad: bytes) -> None:
+    """Its owner, or a program of his, may have put anything there."""
+    der = ALICE.public_bytes(DER)
+    assert good in der
+    broken = ssl.DER_cert_to_PEM_cert(der.replace(good, bad)).encode()
+    pem = ALICE.public_bytes(serialization.Encoding.PEM)
+    assert [is_meant(one, by(subject="alice")) for one in parsed(broken + pem)] == [True]

@@ -23,6 +23,14 @@ from openbits.service.spawner_link import RefusedError, SpawnerLink
 ROOT, SERVICE, ALICE, BOB = (Identity(uid=uid, gid=uid, name=f"user{uid}") for uid in (0, 999, 1000, 1001))
 
 
+@pytest.fixture(autouse=True)
+def accounts(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+    """The accounts of the machine, where they are not called `user<uid>`."""
+    others: dict[int, str] = {}
+    monkeypatch.setattr("openbits.service.commands.name_of_uid", lambda uid: others.get(uid, f"user{uid}"))
+    return others
+
+
 class Link:
     """A spawner that records, and whose runners are played by the test."""
 
@@ -366,3 +374,16 @@ def test_a_start_forgets_what_no_job_has_and_nothing_else() -> None:
         assert world.link.recorded == expected
 
     run(story)
+
+
+def test_it_is_not_run_for_another_account_that_has_the_uid_now(accounts: dict[int, str]) -> None:
+    async def story() -> None:
+        world = World()
+        record = world.job()
+        accounts[ALICE.uid] = "somebody"
+        async with asyncio.timeout(5):
+            assert not await world.commands.run(record)
+        assert world.link.log == []
+        assert record.command_note.startswith("was not started: 'user1000' has set it, and uid 1000 is 'somebody' now;")
+
+    asyncio.run(story())

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from tests.service.noticebench import NoticeBench, heard, told
-from tests.service.test_notify import run, set_flags
+from tests.service.noticebench import NoticeBench, heard, run, told
+from tests.service.test_notify import set_flags
 
 from openbits.core import events
 from openbits.core.enums import JobState, NotifyFlags

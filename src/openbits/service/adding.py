@@ -1,9 +1,8 @@
 """AddFile, AddFileSet, SetReplyFileName: names checked by the core, directories by a broker of their user (P1)."""
 
 import posixpath
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from openbits.api.wire import DirectorySeen, FileToAdd
 from openbits.core import codes, events, file_requests, lifecycle, ranges, reply
@@ -25,6 +24,17 @@ from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
 from openbits.service.views import ranges_of
 
 
+@dataclass(slots=True)
+class Entry:
+    """What the spawner has recorded of an owner since this manager began."""
+
+    is_there: bool = False
+    made: set[Directory] = field(default_factory=set)
+    """Directories in which the owner makes files."""
+    read: set[Directory] = field(default_factory=set)
+    """Those in which it only reads them."""
+
+
 class Adding:
     """Adds files to jobs, all or nothing."""
 
@@ -33,14 +43,12 @@ class Adding:
         self._quotas = quotas
         self._children = children
         self._link = link
-        self._admitted: defaultdict[int, set[Directory]] = defaultdict(set)
-        self._readable: defaultdict[int, set[Directory]] = defaultdict(set)
+        self._admitted: dict[int, Entry] = {}
         self.places = RemotePlaces(children, self.admit)
 
     def forget(self, uid: int) -> None:
         """The last job of an owner has ended, and its entry with it."""
         self._admitted.pop(uid, None)
-        self._readable.pop(uid, None)
 
     async def add(
         self,
@@ -129,14 +137,16 @@ class Adding:
 
         They may make files in those of `made`, and only read files in those of `read`.
         """
-        known, readable = self._admitted[uid], self._readable[uid]
-        new, new_readable = made - known, read - known - made - readable
-        if (known or readable) and not new and not new_readable:
+        entry = self._admitted.setdefault(uid, Entry())
+        new, new_read = made - entry.made, read - entry.made - made - entry.read
+        if entry.is_there and not new and not new_read:
             return
-        await self._link.admit(uid, by, list(new), list(new_readable))
-        known |= new  # of no use if the owner was dismissed meanwhile
-        readable |= new_readable
-        self._children.retire_confined(uid)
+        await self._link.admit(uid, by, list(new), list(new_read))
+        entry.is_there = True  # of no use if the owner was dismissed meanwhile, as are these
+        entry.made |= new
+        entry.read |= new_read
+        if new or new_read:
+            self._children.retire_confined(uid)
 
     async def _resolve(self, source: Source, by: Cookie, url: str, path: str, *, is_upload: bool) -> File:
         def failed(code: int, error: Exception) -> BitsError:

@@ -51,8 +51,10 @@ class Certificates:
         try:
             memory = await self._children.with_broker(owner.uid, by, lambda broker: broker.certificates(str(folder)))
         except BrokerError as error:
-            code = codes.ERROR_FILE_NOT_FOUND if error.errno in NO_STORE else code_of_broker_error(error)
-            raise BitsError(code, f"{what}: {error}", context=ErrorContext.LOCAL_FILE) from error
+            if error.errno in NO_STORE:
+                text = f"{what}: there is no such folder; make it and put the certificate into it as a PEM file"
+                raise BitsError(codes.ERROR_FILE_NOT_FOUND, text, context=ErrorContext.LOCAL_FILE) from error
+            raise BitsError(code_of_broker_error(error), f"{what}: {error}", context=ErrorContext.LOCAL_FILE) from error
         except ChildLostError as error:
             raise BitsError(CHILD_ENDED, f"{what}: {error}") from error
         except RefusedError as error:
@@ -78,9 +80,11 @@ def parsed(pem: bytes) -> Iterator[x509.Certificate]:
     """The certificates in the text; what is none is left out."""
     for block in _CERTIFICATE.findall(pem):
         try:
-            yield x509.load_pem_x509_certificate(block)
-        except ValueError:
+            certificate = x509.load_pem_x509_certificate(block)
+            subject_of(certificate)  # which is not read before somebody asks for it
+        except (ValueError, x509.InvalidVersion):
             continue
+        yield certificate
 
 
 def is_meant(certificate: x509.Certificate, wanted: Certificate) -> bool:
@@ -105,9 +109,9 @@ def _home_of(uid: int) -> Path | None:
 
 
 def _is_for_clients(certificate: x509.Certificate) -> bool:
-    """A certificate that names no purpose is for every one."""
+    """A certificate that names no purpose, in words that can be read, is for every one."""
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return True
     return ExtendedKeyUsageOID.CLIENT_AUTH in usage

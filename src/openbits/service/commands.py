@@ -27,6 +27,7 @@ from openbits.failpoints import failpoint
 from openbits.service import audit
 from openbits.service.children import Child, ChildLostError, Key
 from openbits.service.engine import Engine
+from openbits.service.identities import name_of_uid
 from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie, RefusedError, SpawnerLink
 
@@ -218,6 +219,9 @@ class Commands:
     async def _launch(self, record: Record, command: CommandLine) -> Runner:
         """A runner whose program has started. Raises RefusedError, ChildLostError, NotStartedError."""
         uid, name = _recorded(record.job_id, command)
+        former, present = command.setter.name, await asyncio.to_thread(name_of_uid, uid)
+        if former and present and former != present:  # an account was deleted, and its uid given to another
+            raise NotStartedError(f"{former!r} has set it, and uid {uid} is {present!r} now; set it again or remove it")
         control = await self._link.start("notify", uid, None, command=name)
         runner = Runner(Key("notify", uid, None), control, lambda _: self._running.discard(runner))
         self._running.add(runner)

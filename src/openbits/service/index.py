@@ -132,7 +132,10 @@ class Index:
             del self.job_counts[record.owner_uid]
 
     def _line_of(self, record: Record) -> Ordered:
-        return self._lines.setdefault((record.priority, record.owner_uid), Ordered())
+        key = record.priority, record.owner_uid
+        if key not in self._lines:
+            self._lines[key] = Ordered()
+        return self._lines[key]
 
     @staticmethod
     def _take(groups: dict[int, dict[JobId, Record]], uid: int, record: Record) -> None:

@@ -26,7 +26,7 @@ from openbits.core.policies import Policies
 from openbits.core.sessions import EVERYBODY, Difference
 from openbits.failpoints import failpoint
 from openbits.service import config as settings
-from openbits.service import vault
+from openbits.service import sealing, vault
 from openbits.service.accounts import first_login_uid
 from openbits.service.adding import Adding
 from openbits.service.certificate_checks import CertificateChecks
@@ -122,6 +122,7 @@ class Manager:
     async def serve(self) -> None:
         """Run until the spawner ends the channel or a commit fails."""
         self._stopped = asyncio.get_running_loop().create_future()
+        gc.disable()  # nothing that a start makes is garbage
         loaded = self._store.load()
         if loaded.was_damaged is not None:
             log.error("store_damaged kept_as=%s", loaded.was_damaged)
@@ -131,16 +132,18 @@ class Manager:
         failpoint("start.store-read")
         self._context.engine.load(loaded.heads)
         self._inactivity.begin()
-        self._renew_seals()
         failpoint("start.queue-loaded")
         log.info("started jobs=%d mode=%s", len(loaded.heads), self._configured["mode"])
         del loaded
         self._spawn(self._context.engine.wake_all())
+        self._spawn(self._renew_seals())
         self._spawn(self._context.commands.sweep())
         self._spawn(self._inactivity.run())
         self._spawn(self._policies.run())
         gc.freeze()  # the records stay: collections that walk a hundred thousand of them stop the loop for nothing
+        gc.enable()
         self._context.link.ready()
+        self._spawn(self._check_store())
         self._consider_idle()
         try:
             await self._stopped
@@ -204,13 +207,17 @@ class Manager:
         engine.on_change = context.notifier.changed
         return context
 
-    def _renew_seals(self) -> None:
-        """Whatever an older key has sealed is sealed by the newest, so that the older ones can be taken away."""
-        engine = self._context.engine
-        for job_id in self._store.jobs_of_other_keys(self._vault.newest) if self._vault.newest else ():
-            record = engine.records.get(job_id)
-            if record is not None and (secrets := self._vault.resealed(record.job)) != record.job.secrets:
-                engine.apply(record, events.SecretsResealed(secrets=secrets))
+    async def _renew_seals(self) -> None:
+        if self._vault.newest:
+            old = self._store.jobs_of_other_keys(self._vault.newest)
+            await sealing.renew(self._context.engine, self._vault, old)
+
+    async def _check_store(self) -> None:
+        """Damage that nobody has come across yet ends the manager, too; the next one begins with an empty store."""
+        try:
+            await asyncio.to_thread(self._store.check)
+        except StoreError as error:
+            self._commit_failed(error)
 
     # -- connections ----------------------------------------------------------------------------------------------
 

@@ -157,3 +157,14 @@ class Methods:
             return await request
         except RefusedError as error:
             raise BitsError(error.hresult, str(error)) from None
+
+
+def check_may_act(token: Token | None, identity: Identity, act: str) -> None:
+    """Whether the token that was presented lets us act for its user, which one that only identifies him does not.
+
+    The connection's own identity (no token) may act at level IDENTIFY, too: it is who calls (identity.md A21).
+    Raises BitsError CO_E_FAILEDTOIMPERSONATE.
+    """
+    if token is not None and token.record.level < Level.IMPERSONATE:
+        why = f"the token is of level {token.record.level.name}; use one of level IMPERSONATE"
+        raise BitsError(codes.CO_E_FAILEDTOIMPERSONATE, f"cannot {act} as {label(identity)}: {why}")

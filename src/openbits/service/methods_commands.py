@@ -4,13 +4,11 @@ from typing import TypedDict
 
 from asyncvarlink import FileDescriptor, varlinkmethod
 
-from openbits.core import codes, command_lines, events, lifecycle
-from openbits.core.enums import Level
-from openbits.core.errors import BitsError
+from openbits.core import command_lines, events, lifecycle
 from openbits.core.model import CommandLine
-from openbits.core.wording import label, name_of
+from openbits.core.wording import name_of
 from openbits.service.answers import answered
-from openbits.service.methods import Methods
+from openbits.service.methods import Methods, check_may_act
 
 
 class CommandLineInfo(TypedDict):
@@ -38,10 +36,7 @@ class CommandMethods(Methods):
         given = command_lines.check(program, parameters)
         lifecycle.check_not_final(record.job, events.SetCommandLine)
         with self._call(token) as call:
-            if call.token is not None and call.level < Level.IMPERSONATE:
-                what = f"cannot have a command of {name_of(record.job)} run as {label(call.identity)}"
-                why = f"the call was made at level {call.level.name}; make it at level IMPERSONATE"
-                raise BitsError(codes.CO_E_FAILEDTOIMPERSONATE, f"{what}: {why}")
+            check_may_act(call.token, call.identity, f"have a command of {name_of(record.job)} run")
             command = None
             if given is not None:
                 command = CommandLine(program=given[0], parameters=given[1], setter=call.identity)

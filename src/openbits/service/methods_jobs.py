@@ -10,15 +10,15 @@ from asyncvarlink import FileDescriptor, varlinkmethod
 from openbits.api.wire import JobInfo, PropertyValues
 from openbits.core import codes, events, lifecycle, property_rules
 from openbits.core.access import Verb
-from openbits.core.enums import JobType, Level
+from openbits.core.enums import JobType
 from openbits.core.errors import BitsError
 from openbits.core.model import CommandLine
-from openbits.core.wording import label
+from openbits.core.wording import name_of
 from openbits.failpoints import failpoint
 from openbits.service import audit
 from openbits.service.answers import answered, answered_stream, pages
 from openbits.service.connections import Handle
-from openbits.service.methods import Methods
+from openbits.service.methods import Methods, check_may_act
 from openbits.service.record import Record
 
 
@@ -45,6 +45,7 @@ class JobMethods(Methods):
         """Create a job; its owner is the caller."""
         call = self._call(token)
         with call:
+            check_may_act(call.token, call.identity, "create a job")
             self._may(call.identity, Verb.CREATE_JOB, None)
             property_rules.check_display_name_at_create(display_name)
             if type.upper() not in JobType.__members__:
@@ -52,7 +53,7 @@ class JobMethods(Methods):
                 raise BitsError(codes.E_NOTIMPL, f"{type!r} is not a job type; use one of {known}")
             self._context.quotas.check_new_job(call.identity, display_name)
             integrity = await self._integrity(call)
-            await self._spawner(self._context.link.admit(call.identity.uid, call.cookie, []))
+            await self._spawner(self._context.adding.admit(call.identity.uid, call.cookie, set(), set()))
             failpoint("create.admitted")
             job = lifecycle.new_job(
                 job_id=uuid.uuid4(),
@@ -163,14 +164,13 @@ class JobMethods(Methods):
         """Become the owner (administrators); what the old one entrusted to the job is taken away."""
         record = self._handle(handle).record
         with self._call(token) as call:
+            check_may_act(call.token, call.identity, f"take ownership of {name_of(record.job)}")
             await self._context.ownership.take(record, call.identity, call.cookie, await self._integrity(call))
 
 
 def _activation(opened: Handle, class_id: str) -> CommandLine:
     """The class as that of whoever obtained the handle. Raises BitsError if that was only to identify."""
-    if opened.token is not None and opened.token.record.level < Level.IMPERSONATE:
-        what = f"cannot have the program of class {class_id} run as {label(opened.opened_by)}"
-        raise BitsError(codes.CO_E_FAILEDTOIMPERSONATE, f"{what}: obtain the job with a token of level IMPERSONATE")
+    check_may_act(opened.token, opened.opened_by, f"have the program of class {class_id} run")
     return CommandLine(program="", parameters=class_id, setter=opened.opened_by)
 
 

@@ -12,10 +12,10 @@ from openbits.api.wire import CertificateInfo
 from openbits.core import access, codes, events, lifecycle, secrets
 from openbits.core.access import Verb
 from openbits.core.errors import BitsError
-from openbits.core.wording import label
+from openbits.core.wording import label, name_of
 from openbits.service.answers import answered
 from openbits.service.connections import Call, Handle
-from openbits.service.methods import Methods
+from openbits.service.methods import Methods, check_may_act
 from openbits.service.record import Record
 
 
@@ -40,7 +40,7 @@ class OptionMethods(Methods):
         secrets.check_credentials(scheme, user, password)
         with self._call(token) as call:
             self._check_owner(opened, call)
-        await self._keep(opened.record, slot, json.dumps([user, password]))
+        await self._keep(opened.record, slot, json.dumps([user, password], ensure_ascii=False))
 
     @varlinkmethod(return_parameter="hresult")
     @answered
@@ -73,7 +73,8 @@ class OptionMethods(Methods):
             self._check_owner(opened, call)
         job = opened.record.job
         if job.has_write_only_headers:
-            text = f"cannot read the custom headers of job {job.job_id}: they were made write-only; set them anew"
+            text = f"cannot read the custom headers of job {job.job_id}: they were made write-only, for good"
+            text += "; set others if need be"
             raise BitsError(codes.E_ACCESSDENIED, text)
         return self._context.vault.headers(job)
 
@@ -140,6 +141,7 @@ class OptionMethods(Methods):
         )
 
     def _check_owner(self, opened: Handle, call: Call) -> None:
+        check_may_act(call.token, call.identity, f"use secrets of {name_of(opened.record.job)}")
         if not self._is_owner(opened, call):
             owner = opened.record.job.owner
             text = f"only {label(owner)}, its owner, may entrust secrets to job {opened.record.job.job_id}, not "

@@ -3,10 +3,10 @@
 A job has one delivery at a time, that of its next notice (`core.notices`), and the next one begins when this one was
 taken and that is on the disk (N1). Whom it goes to (§12.2): the live callback, that is the last subscriber that
 SetNotify chose; else the program of the notification class id, which then registers; else the command line, for the
-terminal notice, whatever files are still to be told; else nobody, and it waits. A callback that fails has the command
-line run in its place, and if that fails too everything is tried again after the minimum retry delay (N5, N6). A
-subscriber that vanishes has not been told (N4). The delay does not outlast the service: after a restart everything is
-tried again at once.
+terminal notice, whatever files are still to be told; else nobody, and it waits. A callback that fails, or a program
+that has not registered in time, has the command line run in its place, and if that fails too everything is tried again
+after the minimum retry delay (N5, N6). A subscriber that vanishes has not been told (N4). The delay does not outlast
+the service: after a restart everything is tried again at once.
 
 No lock is held while a callback runs: an answer is a call like any other, and what the callback did to the job has
 happened by then (N10). What is told of modifications is in `service.modifications`.
@@ -14,6 +14,7 @@ happened by then (N10). What is told of modifications is in `service.modificatio
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -201,13 +202,14 @@ class Notifier:
 
     async def _program(self, record: Record, delivery: Delivery) -> None:
         """One run of a program; a callback that registered meanwhile has the notice, too."""
-        is_taken, why = False, f"{delivery.means.value} failed"
+        is_taken, is_started, why = False, False, f"{delivery.means.value} failed"
+        owner_uid = record.owner_uid
         try:
             assert self._commands is not None  # noqa: S101  # else there is nothing to run
             if delivery.means is Means.COMMAND:
-                is_taken = await self._commands.run(record)
-            elif await self._commands.activate(record):
-                why = "the program was started, and has not registered yet"
+                is_taken = await self._commands.run(record) and record.owner_uid == owner_uid  # not for a new owner
+            else:
+                is_started = await self._commands.activate(record)
             if record.command_note:
                 why = f"{delivery.means.value} {record.command_note}"
         except Exception:
@@ -218,6 +220,9 @@ class Notifier:
             if record.delivery is delivery:
                 self._withdraw(record)
             await self._engine.apply(record, events.NoticeDelivered(delivery.due.notice_seq))
+        elif record.delivery is delivery and is_started:
+            why = "the program was started, and has not registered yet"
+            self._wait(record, delivery, why, self._has_not_registered)
         elif record.delivery is delivery:
             self._failed(record, delivery, why)
 
@@ -230,11 +235,25 @@ class Notifier:
             self._withdraw(record)
             self._run(record, last, Means.COMMAND)
             return
+        self._wait(record, delivery, why, self._again)
+
+    def _wait(self, record: Record, delivery: Delivery, why: str, then: Callable[[Record], None]) -> None:
+        """Let the minimum retry delay pass."""
         delay = record.job.properties.minimum_retry_delay_seconds
         delivery.stage, delivery.why = Stage.FAILED, why
         delivery.next_at = self._engine.now().wall + delay
-        delivery.timer = self._timer(delay, lambda: self._again(record))
-        log.info("notice_failed job=%s seq=%d again_in=%d why=%s", record.job_id, due.notice_seq, delay, why)
+        delivery.timer = self._timer(delay, lambda: then(record))
+        seq = delivery.due.notice_seq
+        log.info("notice_failed job=%s seq=%d again_in=%d why=%s", record.job_id, seq, delay, why)
+
+    def _has_not_registered(self, record: Record) -> None:
+        """The program of the class has had its time: now it is the turn of the command line, if there is one."""
+        last = self._due_for_command(record)
+        self._withdraw(record)
+        if last is None:
+            self.deliver(record)
+        else:
+            self._run(record, last, Means.COMMAND)
 
     def _again(self, record: Record) -> None:
         self._withdraw(record)

@@ -19,6 +19,8 @@ from openbits.service.spawner_link import Token
 
 KEPT = 10_000
 """So many jobs and files together stay in memory (some ten megabytes), more only while something goes on with them."""
+RANGE_BYTES = 200
+"""What a range of a file takes in memory."""
 LOOKS = 64
 """How many jobs are looked at for one to let go of, each time one comes in."""
 
@@ -206,4 +208,9 @@ class Record:
 
 
 def _size(job: Job) -> int:
-    return 1 + len(job.files)
+    """In units of a kilobyte or so, what strangers can make long included: headers of servers, ranges, secrets."""
+    long_bytes = sum(len(secret.sealed) for secret in job.secrets)
+    for file in job.files:
+        ranges = len(file.ranges) + len(file.wanted) + len(file.filled)
+        long_bytes += len(file.response_headers) + RANGE_BYTES * ranges
+    return 1 + len(job.files) + long_bytes // 1024

@@ -340,6 +340,8 @@ def _spawner_gone() -> RefusedError:
 
 def _code_of_refusal(answer: Message) -> int:
     """What the kernel said to the spawner, or that it is not allowed."""
+    if answer["refused"] == "level-too-low":
+        return codes.CO_E_FAILEDTOIMPERSONATE
     return codes.from_errno(int(answer["errno"])) if answer.get("errno") else codes.E_ACCESSDENIED
 
 

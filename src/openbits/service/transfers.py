@@ -16,9 +16,10 @@ import random
 from openbits.channel import Message, close_all
 from openbits.core import codes, events, names, proxies, secrets
 from openbits.core.access import Use
-from openbits.core.enums import ErrorContext, Priority
+from openbits.core.enums import ErrorContext, Priority, SecurityFlags
 from openbits.core.errors import BitsError
 from openbits.core.model import File, JobError, Validators
+from openbits.core.properties import Properties
 from openbits.core.wording import host_of, public_url
 from openbits.failpoints import failpoint
 from openbits.service import certificate_checks, finishing
@@ -226,6 +227,10 @@ class Attempt:
             text = "uploads to web servers need the upload protocol, which this version does not have; use file:///path"
             raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
         settings = self._record.job.properties
+        ignored = _would_be_ignored(settings)
+        if ignored:
+            text = f"cannot honour {ignored} yet, and does not connect without; take it back to transfer the job"
+            raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
         try:
             proxies.of_settings(settings.proxy_usage, settings.proxy_list, settings.proxy_bypass_list)
         except proxies.BadProxiesError as error:
@@ -435,3 +440,14 @@ class Attempt:
             is_fatal=isinstance(error, CannotFetchError),
         )
         self._apply(failed)
+
+
+def _would_be_ignored(settings: Properties) -> str:
+    """What makes a request safer, or another one, and is not built; empty if there is no such setting."""
+    if settings.http_method:
+        return f"the HTTP method {settings.http_method}"
+    if SecurityFlags.ENABLE_CRL_CHECK in settings.security_flags:
+        return "the check of revocation lists (security_flags ENABLE_CRL_CHECK)"
+    if SecurityFlags.REDIRECT_DISALLOW in settings.security_flags:
+        return "the refusal of redirects (security_flags REDIRECT_DISALLOW)"
+    return ""

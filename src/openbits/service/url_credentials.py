@@ -11,8 +11,8 @@ from openbits.api.wire import FileToAdd
 from openbits.core import codes, secrets
 from openbits.core.errors import BitsError
 from openbits.core.model import Job, Secret
-from openbits.core.names import check_url
-from openbits.core.wording import name_of
+from openbits.core.names import MAX_URL, check_url
+from openbits.core.wording import name_of, public_url
 from openbits.service.vault import Vault
 
 
@@ -28,6 +28,9 @@ def taken_out(job: Job, files: Iterable[FileToAdd], vault: Vault) -> tuple[list[
         kept.append({**file, "remote_name": url})
         if pair is not None:
             secrets.check_credentials("basic", *pair)
+            if len(file["remote_name"]) > MAX_URL:  # the user counts, and no job can have that many long passwords
+                text = f"cannot add {public_url(url)[:100]}: with its user it is longer than {MAX_URL} characters"
+                raise BitsError(codes.E_INVALIDARG, f"{text}; set credentials instead")
             slot, clear = secrets.slot_of_server(check_url(url)), json.dumps(pair)
             if given.setdefault(slot, clear) != clear or _present(job, slot, vault) not in {None, clear}:
                 server = slot.partition("/")[2]

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, NotifyCommandInfo, RangeInfo, ReplyInfo, WaitingInfo
-from openbits.core import codes, property_rules, ranges, reply, scheduler, timers
-from openbits.core.enums import JobType
+from openbits.core import codes, property_rules, ranges, reply, scheduler, secrets, timers
+from openbits.core.enums import JobState, JobType
 from openbits.core.model import Job, JobError, Now, Range, totals
 from openbits.core.policies import DEFAULTS, Policies
 from openbits.core.wording import instant
@@ -37,19 +37,20 @@ def job_info(
         "created_at": job.created_at,
         "modified_at": job.modified_at,
         "transferred_at": job.transferred_at,
-        "error": error_info(job.error) if job.error is not None else None,
+        "error": error_info(job.error, tries_again=_tries_again(job)) if job.error is not None else None,
         "error_count": job.error_count,
         "complete_error": error_info(record.complete_error) if record.complete_error is not None else None,
         "phase": record.phase,
         "waiting": _with_expiry(_with_command(waiting_info(record, candidates, now), record), record, now, policies),
         "maximum_download_seconds": timers.maximum_download_seconds(job, policies),
         "transfer_seconds": timers.transferred_for(job, now),
-        "expires_at": None if job.state.is_final else now.wall + _expires_in(record, now, policies),
+        "expires_at": None if job.state.is_final else round(now.wall + _expires_in(record, now, policies)),
         "notice": notice_info(job, record.delivery),
         "helper_token_flags": int(job.helper_token_flags),
         "helper_sid": helper.sid if helper is not None else None,
         "helper_name": helper.name if helper is not None else None,
         "notify_command": _notify_command_info(record),
+        "entrusted": list(secrets.entrusted(job)),
         "reply": reply_info(job),
     }
 
@@ -112,13 +113,13 @@ def reply_info(job: Job) -> ReplyInfo | None:
     }
 
 
-def error_info(error: JobError) -> ErrorInfo:
-    """The error object with the one sentence that users read."""
+def error_info(error: JobError, *, tries_again: bool = False) -> ErrorInfo:
+    """The error object with the one sentence that users read, which says whether they have to resume the job."""
     return {
         "hresult": error.code,
         "symbol": codes.symbol(error.code),
         "context": error.context.name.lower(),
-        "message": codes.describe(error),
+        "message": codes.describe(error, tries_again=tries_again),
         "detail": codes.presentable(error.detail),
         "identity": error.identity,
         "subject": error.subject,
@@ -126,6 +127,10 @@ def error_info(error: JobError) -> ErrorInfo:
         "protocol": error.protocol,
         "at": error.at,
     }
+
+
+def _tries_again(job: Job) -> bool:
+    return job.state not in {JobState.ERROR, JobState.SUSPENDED}
 
 
 def waiting_info(record: Record, candidates: Sequence[scheduler.Candidate], now: Now) -> WaitingInfo | None:
@@ -167,7 +172,7 @@ def _with_expiry(waiting: WaitingInfo | None, record: Record, now: Now, policies
     """The same with what is announced: that the job will be cancelled for inactivity."""
     if waiting is None or now.boot < timers.is_announced_at(record.changed_at, policies):
         return waiting
-    end, days = instant(now.wall + _expires_in(record, now, policies)), policies.job_inactivity_days
+    end, days = instant(round(now.wall + _expires_in(record, now, policies))), policies.job_inactivity_days
     expiry = f"without any change it is cancelled on {end}, after {days} days (policy JobInactivityTimeout)"
     return {**waiting, "hint": f"{waiting['hint']}; {expiry}"}
 
