@@ -8,16 +8,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from openbits.api.aio import AsyncClient, AsyncJob
     from openbits.api.client import Client, Job, Outcome
+    from openbits.api.notifications import ServerCertificate
     from openbits.api.tokens import Token
-    from openbits.api.wire import ErrorInfo, EventInfo, FileInfo, JobInfo, ServiceInfo, TokenInfo, WaitingInfo
+    from openbits.api.wire import (
+        CertificateInfo,
+        ErrorInfo,
+        EventInfo,
+        FileInfo,
+        JobInfo,
+        ServiceInfo,
+        TokenInfo,
+        WaitingInfo,
+    )
     from openbits.core.enums import (
+        AuthScheme,
+        AuthTarget,
+        CertStore,
+        CostFlags,
         ErrorContext,
+        FileAclFlags,
         JobState,
         JobType,
         Level,
         NotifyFlags,
+        PeerCachingFlags,
         Priority,
         ProxyUsage,
+        SecurityFlags,
         TokenFlags,
     )
     from openbits.core.errors import BitsError
@@ -25,11 +42,17 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "AuthScheme",
+    "AuthTarget",
     "BitsError",
+    "CertStore",
+    "CertificateInfo",
     "Client",
+    "CostFlags",
     "ErrorContext",
     "ErrorInfo",
     "EventInfo",
+    "FileAclFlags",
     "FileInfo",
     "Job",
     "JobInfo",
@@ -38,8 +61,11 @@ __all__ = [
     "Level",
     "NotifyFlags",
     "Outcome",
+    "PeerCachingFlags",
     "Priority",
     "ProxyUsage",
+    "SecurityFlags",
+    "ServerCertificate",
     "ServiceInfo",
     "Token",
     "TokenFlags",
@@ -50,8 +76,10 @@ __all__ = [
 _HOMES = {
     "openbits.api.aio": ("AsyncClient", "AsyncJob"),
     "openbits.api.client": ("Client", "Job", "Outcome"),
+    "openbits.api.notifications": ("ServerCertificate",),
     "openbits.api.tokens": ("Token",),
     "openbits.api.wire": (
+        "CertificateInfo",
         "ErrorInfo",
         "EventInfo",
         "FileInfo",
@@ -61,13 +89,20 @@ _HOMES = {
         "WaitingInfo",
     ),
     "openbits.core.enums": (
+        "AuthScheme",
+        "AuthTarget",
+        "CertStore",
+        "CostFlags",
         "ErrorContext",
+        "FileAclFlags",
         "JobState",
         "JobType",
         "Level",
         "NotifyFlags",
+        "PeerCachingFlags",
         "Priority",
         "ProxyUsage",
+        "SecurityFlags",
         "TokenFlags",
     ),
     "openbits.core.errors": ("BitsError",),

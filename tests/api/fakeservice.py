@@ -515,5 +515,6 @@ def new_job(job_id: str, display_name: str) -> Values:
         "helper_sid": None,
         "helper_name": None,
         "notify_command": None,
+        "entrusted": [],
         "reply": None,
     }

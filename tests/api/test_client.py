@@ -1,6 +1,8 @@
 """Client and Job: what they ask the service, and what they make of the answers."""
 
+import enum
 import gc
+import inspect
 import os
 import threading
 import uuid
@@ -12,11 +14,12 @@ from tests.api.fakeservice import FailedError, FakeService, Values
 
 import openbits
 from openbits.api import calls
-from openbits.api.client import Client, Outcome
+from openbits.api.client import Client, Job, Outcome
 from openbits.api.tokens import Token
 from openbits.core import codes
 from openbits.core.enums import JobState, JobType, Level, NotifyFlags, Priority, TokenFlags
 from openbits.core.errors import BitsError
+from openbits.core.properties import PROPERTIES
 
 
 def test_the_package_offers_its_names_without_importing_them_all() -> None:
@@ -25,6 +28,14 @@ def test_the_package_offers_its_names_without_importing_them_all() -> None:
     assert all(getattr(openbits, name) is not None for name in openbits.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         openbits.nonsense  # noqa: B018  # the access is the test
+
+
+def test_whatever_enumeration_a_property_or_a_method_takes_is_a_name_of_the_package() -> None:
+    methods = [member for kind in Job.__mro__ for member in vars(kind).values() if inspect.isfunction(member)]
+    named = [one.annotation for method in methods for one in inspect.signature(method).parameters.values()]
+    kinds = {kind for kind in (*named, *(rule.type for rule in PROPERTIES.values())) if inspect.isclass(kind)}
+    enumerations = {kind.__name__ for kind in kinds if issubclass(kind, enum.Enum)}
+    assert {"AuthTarget", "CertStore", "SecurityFlags", "TokenFlags"} <= enumerations <= set(openbits.__all__)
 
 
 def test_the_first_word_is_hello_with_the_level_and_the_answer_is_kept(service: FakeService) -> None:

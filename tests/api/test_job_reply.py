@@ -48,7 +48,7 @@ def test_name_and_progress_are_those_of_the_job(ask: Ask, service: FakeService) 
 def test_another_type_has_no_reply(ask: Ask, service: FakeService) -> None:
     job_id = service.add_job("x")
     for method in ("reply_file_name", "reply_progress"):
-        with pytest.raises(BitsError, match=f"{job_id} is of type download and has no reply; ") as caught:
+        with pytest.raises(BitsError, match=f'{job_id} "x" is of type DOWNLOAD and has no reply; ') as caught:
             ask(method)
         assert caught.value.hresult == 0x80004001
 

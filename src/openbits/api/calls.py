@@ -105,8 +105,8 @@ def reply_file(path: str | os.PathLike[str] | None) -> Parameters:
 def reply_of(info: JobInfo) -> ReplyInfo:
     """The reply of a job. Raises E_NOTIMPL for a job that has none."""
     if info["reply"] is None:
-        what = f"job {info['job_id']} is of type {info['type']} and has no reply"
-        raise BitsError(codes.E_NOTIMPL, f"{what}; create an upload_reply job for that")
+        what = f'job {info["job_id"]} "{info["properties"]["display_name"]}" is of type {info["type"].upper()}'
+        raise BitsError(codes.E_NOTIMPL, f"{what} and has no reply; create an UPLOAD_REPLY job for that")
     return info["reply"]
 
 

@@ -169,6 +169,8 @@ class JobInfo(TypedDict):
     helper_sid: str | None
     helper_name: str | None
     notify_command: NotifyCommandInfo | None
+    entrusted: list[str]
+    """Names of what was entrusted to the job: `server/basic`, …, `headers`, `url/https://host:443`, `certificate`."""
     reply: ReplyInfo | None
     """None: the job is of another type."""
 
