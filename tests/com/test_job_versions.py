@@ -152,6 +152,24 @@ def test_null_is_an_invalid_argument(job5: com.IBackgroundCopyJob5) -> None:
         assert code_of(call, *arguments) == E_INVALIDARG, (call, arguments)
 
 
+def test_what_is_no_structure_is_an_invalid_argument_that_is_not_repeated(job5: com.IBackgroundCopyJob5) -> None:
+    pair = com.BG_BASIC_CREDENTIALS(UserName="alice", Password="s3cret")
+    for call, arguments, needed in (
+        (job5.SetCredentials, (("alice", "s3cret"),), "credentials is of type tuple; give a BG_AUTH_CREDENTIALS"),
+        (job5.SetCredentials, (pair,), "credentials is of type BG_BASIC_CREDENTIALS; give a BG_AUTH_CREDENTIALS"),
+        (job5.SetCredentials, (credentials(pair="s3cret"),), "Credentials is of type str; give a BG_BASIC_CREDENTIALS"),
+        (job5.SetProperty, (5, 10**9), "PropertyValue is of type int; give a BITS_JOB_PROPERTY_VALUE"),
+        (job5.AddFileSet, ([("https://h/a", "/a")],), "pFileSet is of type tuple; give a BG_FILE_INFO"),
+        (job5.AddFileWithRanges, ("https://h/a", "/a", [(0, 5)]), "Ranges is of type tuple; give a BG_FILE_RANGE"),
+        (job5.AddFileWithRanges, ("https://h/a", "/a", 5), "Ranges is of type int; give a list of BG_FILE_RANGE"),
+    ):
+        with pytest.raises(com.COMError) as caught:
+            call(*arguments)
+        assert caught.value.hresult == E_INVALIDARG
+        assert needed in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+
+
 def test_a_union_has_exactly_one_member() -> None:
     for members in ({}, {"Dword": 1, "Uint64": 1}):
         with pytest.raises(TypeError, match="exactly one of Dword, ClsID, Enable, Uint64, Target"):
@@ -284,9 +302,9 @@ def test_reply_data_come_in_a_memory_file(job5: com.IBackgroundCopyJob5, service
 
 
 def credentials(
-    target: int = 1, scheme: int = 1, pair: com.BG_BASIC_CREDENTIALS | None = None
+    target: int = 1, scheme: int = 1, pair: com.BG_BASIC_CREDENTIALS | str | None = None
 ) -> com.BG_AUTH_CREDENTIALS:
-    return com.BG_AUTH_CREDENTIALS(Target=target, Scheme=scheme, Credentials=pair)  # type: ignore[arg-type]  # also NULL
+    return com.BG_AUTH_CREDENTIALS(Target=target, Scheme=scheme, Credentials=pair)  # type: ignore[arg-type]  # also bad
 
 
 def test_a_password_is_in_no_representation() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from openbits.com.constants import BG_LENGTH_TO_EOF, BITS_FILE_PROPERTY_ID
 from openbits.com.files import IBackgroundCopyFile
 from openbits.com.structures import BG_FILE_RANGE, BITS_FILE_PROPERTY_VALUE, FileRanges, PeerDownloadStats
-from openbits.com.unknown import COMError, mandatory
+from openbits.com.unknown import COMError, mandatory, structures
 from openbits.core import codes
 
 _U64 = range(2**64)
@@ -80,7 +80,7 @@ class IBackgroundCopyFile6(IBackgroundCopyFile5, iid="cf6784f7-d677-49fd-9368-cb
 
     def RequestFileRanges(self, ranges: Sequence[BG_FILE_RANGE]) -> int:
         """These parts come first; on demand nothing else does. Raises BG_E_INVALID_RANGE."""
-        given = [mandatory(one, "ranges") for one in mandatory(ranges, "ranges")]
+        given = structures(ranges, BG_FILE_RANGE, "ranges")
         parts = [(_number(one.InitialOffset, "InitialOffset"), _number(one.Length, "Length")) for one in given]
         self._job.request_ranges(self._index, parts)
         return codes.S_OK

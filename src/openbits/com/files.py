@@ -105,6 +105,8 @@ class IBackgroundCopyError(IUnknown, iid="19c613a0-fcb8-4f28-81ae-897c3d078f81")
 def describe_code(hresult: int, language_id: int) -> str:
     """IBackgroundCopyManager.GetErrorDescription: the meaning of any code (errors.md §8)."""
     _check_language(language_id, is_default_allowed=True)
+    if not isinstance(hresult, int):
+        raise COMError(codes.E_INVALIDARG, f"cannot describe {hresult!r}: a code is a whole number")
     try:
         code = codes.lookup(hresult)
     except ValueError as error:

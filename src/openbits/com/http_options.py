@@ -30,8 +30,8 @@ class IBackgroundCopyJobHttpOptions(JobInterface, iid="f1bd1079-9f01-4bdc-8036-f
         E_ACCESSDENIED.
         """
         location, sha1 = _location(StoreLocation), _given(pCertHashBlob, "pCertHashBlob")
-        if len(sha1) != SHA1_BYTES:
-            text = f"pCertHashBlob has {len(sha1)} bytes; give the {SHA1_BYTES} of a SHA-1"
+        if not isinstance(sha1, bytes | bytearray) or len(sha1) != SHA1_BYTES:
+            text = f"pCertHashBlob is {sha1!r:.40}; give the {SHA1_BYTES} bytes of a SHA-1"
             raise COMError(codes.RPC_X_BAD_STUB_DATA, text)
         self.job.set_client_certificate(location, _given(StoreName, "StoreName"), sha1=bytes(sha1).hex())
         return codes.S_OK

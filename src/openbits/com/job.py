@@ -15,7 +15,7 @@ from openbits.com.constants import BG_JOB_PRIORITY, BG_JOB_PROXY_USAGE, BG_JOB_S
 from openbits.com.enumerators import Snapshot
 from openbits.com.files import IBackgroundCopyError, IBackgroundCopyFile, IEnumBackgroundCopyFiles
 from openbits.com.structures import BG_FILE_INFO, BG_JOB_PROGRESS, BG_JOB_TIMES, ProxySettings, filetime, size
-from openbits.com.unknown import COMError, IUnknown, mandatory, number
+from openbits.com.unknown import COMError, IUnknown, mandatory, number, structures
 from openbits.core import codes, enums
 from openbits.core.enums import JobState, JobType, Priority, TokenFlags
 
@@ -46,7 +46,7 @@ class IBackgroundCopyJob(JobInterface, iid="37668d37-507e-4160-9316-26306d150b12
 
     def AddFileSet(self, pFileSet: Sequence[BG_FILE_INFO]) -> int:
         """Add files, all or nothing."""
-        pairs = [mandatory(pair, "pFileSet") for pair in mandatory(pFileSet, "pFileSet")]
+        pairs = structures(pFileSet, BG_FILE_INFO, "pFileSet")
         self.job.add_files(
             [(mandatory(pair.RemoteName, "RemoteName"), mandatory(pair.LocalName, "LocalName")) for pair in pairs]
         )

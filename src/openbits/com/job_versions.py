@@ -9,6 +9,7 @@ from openbits.com.constants import BG_AUTH_TARGET, BG_LENGTH_TO_EOF, BG_SIZE_UNK
 from openbits.com.job import IBackgroundCopyJob
 from openbits.com.structures import (
     BG_AUTH_CREDENTIALS,
+    BG_BASIC_CREDENTIALS,
     BG_FILE_RANGE,
     BG_JOB_REPLY_PROGRESS,
     BITS_JOB_PROPERTY_VALUE,
@@ -16,7 +17,7 @@ from openbits.com.structures import (
     ReplyData,
     size,
 )
-from openbits.com.unknown import COMError, mandatory, number
+from openbits.com.unknown import COMError, mandatory, number, structure, structures
 from openbits.core import codes
 from openbits.core.enums import AuthScheme, AuthTarget, Priority
 from openbits.core.properties import DEFAULT_COST_FLAGS, PROPERTIES, Property
@@ -68,8 +69,8 @@ class IBackgroundCopyJob2(IBackgroundCopyJob, iid="54b50739-686f-45eb-9dff-d6a9a
         Raises BG_E_INVALID_AUTH_TARGET, BG_E_INVALID_AUTH_SCHEME, BG_E_USERNAME_TOO_LARGE, BG_E_PASSWORD_TOO_LARGE,
         E_INVALIDARG for BASIC or DIGEST without name or password, E_ACCESSDENIED unless the caller is the owner.
         """
-        given = mandatory(credentials, "credentials")
-        pair = mandatory(given.Credentials, "Credentials")
+        given = structure(credentials, BG_AUTH_CREDENTIALS, "credentials")
+        pair = structure(given.Credentials, BG_BASIC_CREDENTIALS, "Credentials")
         self.job.set_credentials(_target(given.Target), _scheme(given.Scheme), pair.UserName, pair.Password)
         return codes.S_OK
 
@@ -91,10 +92,9 @@ class IBackgroundCopyJob3(IBackgroundCopyJob2, iid="443c8934-90ff-48ed-bcde-26f5
 
         Raises as AddFile does, and BG_E_INVALID_RANGE, BG_E_OVERLAPPING_RANGES, BG_E_TOO_MANY_RANGES_IN_FILE.
         """
-        ranges = [mandatory(one, "Ranges") for one in mandatory(Ranges, "Ranges")]
         pairs = [
             (one.InitialOffset, None if one.Length == BG_LENGTH_TO_EOF else mandatory(one.Length, "Length"))
-            for one in ranges
+            for one in structures(Ranges, BG_FILE_RANGE, "Ranges")
         ]
         self.job.add_file_with_ranges(mandatory(RemoteUrl, "RemoteUrl"), mandatory(LocalName, "LocalName"), pairs)
         return codes.S_OK
@@ -148,7 +148,7 @@ class IBackgroundCopyJob5(IBackgroundCopyJob4, iid="e847030c-bbba-4657-af6d-484a
         MAX_DOWNLOAD_SIZE cannot be taken back; 2**64 - 1 bytes are as good as no limit.
         """
         rule = _property(PropertyId)
-        given = getattr(mandatory(PropertyValue, "PropertyValue"), rule.com_member)
+        given = getattr(structure(PropertyValue, BITS_JOB_PROPERTY_VALUE, "PropertyValue"), rule.com_member)
         if given is None:
             raise COMError(codes.E_INVALIDARG, f"{rule.com_property} is of another type; set {rule.com_member}")
         return self._set(**{rule.name: _given(rule, given)})

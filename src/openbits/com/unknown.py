@@ -7,7 +7,7 @@ whatever the layers below raise as BitsError, so no method has to say so itself.
 import functools
 import types
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, ParamSpec, TypeVar
 
 from openbits.core import codes
@@ -75,6 +75,23 @@ def mandatory(value: R | None, name: str) -> R:
     if value is None:
         raise COMError(codes.E_INVALIDARG, f"{name} is NULL (None); give a value")
     return value
+
+
+def structure(value: object, kind: type[R], name: str) -> R:
+    """A mandatory structure; anything else is E_INVALIDARG. The text has no value: it may be a secret."""
+    given = mandatory(value, name)
+    if not isinstance(given, kind):
+        raise COMError(codes.E_INVALIDARG, f"{name} is of type {type(given).__name__}; give a {kind.__name__}")
+    return given
+
+
+def structures(values: object, kind: type[R], name: str) -> list[R]:
+    """A mandatory array of structures."""
+    given = mandatory(values, name)
+    if not isinstance(given, Sequence):
+        text = f"{name} is of type {type(given).__name__}; give a list of {kind.__name__}"
+        raise COMError(codes.E_INVALIDARG, text)
+    return [structure(one, kind, name) for one in given]
 
 
 def number(value: int | None, name: str) -> int:
