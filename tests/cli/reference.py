@@ -39,7 +39,8 @@ def _properties() -> Iterator[str]:
     yield "## Properties of a job\n"
     yield "`bits create` and `bits get` have each as an option (`--priority high`, `--auto-complete`), `bits set` as"
     yield "`priority=high`, `auto-complete=yes`. WORDS are words with commas between them, or `none`; where `none` is"
-    yield "a value of its own, `0` is no word.\n"
+    yield "a value of its own, `0` is no word. Some are kept and not yet used by transfers:"
+    yield "[which](api.md#properties-of-a-job).\n"
     yield "| property | values | default | |\n|---|---|---|---|"
     for name, rule in BY_CLI_NAME.items():
         yield f"| `{name}` | {_cell(kind_of(rule))} | {_cell(shown(rule, rule.default))} | {_cell(rule.doc)} |"

@@ -108,6 +108,26 @@ def test_a_failed_job_tells_all_of_its_error(bits: Bits, service: FakeService) -
     assert "secret" not in shown
 
 
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        ("error", "check address, port and firewall, then resume the job"),
+        ("transient_error", "check address, port and firewall; the job tries again by itself"),
+    ],
+)
+def test_the_next_step_depends_on_who_tries_again(state: str, step: str, bits: Bits, service: FakeService) -> None:
+    error = {**ERROR, "hresult": codes.ERROR_WINHTTP_CANNOT_CONNECT, "detail": "connecting to h:1: refused"}
+    service.add_job("nightly", state=state, error=error, waiting=WAITING)
+    assert f"  next step  {step}\n" in bits("explain", "nightly").out
+
+
+def test_a_refusal_tells_its_own_next_step_once(bits: Bits, service: FakeService) -> None:
+    error = {**ERROR, "hresult": codes.E_NOTIMPL, "detail": "no ranges here; add the whole file"}
+    service.add_job("nightly", state="error", error=error, waiting=WAITING)
+    shown = bits("explain", "nightly").out
+    assert "  told       no ranges here\n  next step  add the whole file\n" in shown
+
+
 def test_a_job_that_is_fine_says_so(bits: Bits, service: FakeService) -> None:
     service.add_job("nightly", state="transferring", phase="receiving from h:443")
     shown = bits("explain", "nightly").out

@@ -62,6 +62,7 @@ def test_a_reason_that_repeats_the_error_is_shown_once(bits: Bits, service: Fake
 
 def test_show_tells_everything(bits: Bits, service: FakeService) -> None:
     job_id = service.add_job("nightly", state="transferring", phase="TLS handshake", helper_token_flags=1)
+    service.jobs[job_id]["entrusted"] = ["headers", "server/basic"]
     service.files[job_id] = [
         {
             "remote_name": "https://h/a",
@@ -86,6 +87,7 @@ def test_show_tells_everything(bits: Bits, service: FakeService) -> None:
         "TLS handshake",
         f"S-1-22-1-{os.geteuid()}",
         "no token, for local-file",
+        "headers, server/basic",
         "https://h/a",
         "-> /srv/a, not transferred, 4 B/10 B, resume not possible with this server",
         "-> /srv/a, not transferred, 4 B/10 B, made of bytes 100-199, 900-\n",

@@ -72,6 +72,14 @@ def test_a_refused_call_says_what_cannot_be_done_with_symbol_and_number(
     )
 
 
+@pytest.mark.parametrize("subject", ["command", "credentials", "headers", "certificate"])
+def test_what_failed_to_be_shown_was_not_to_be_changed(subject: str, bits: Bits, service: FakeService) -> None:
+    assert not service.jobs
+    for action, verb in (("remove", "change"), ("show", "show")):
+        if (subject, action) != ("credentials", "show"):
+            assert bits(subject, action, "nope").err.startswith(f"bits: cannot {verb} the ")
+
+
 def test_no_service_is_exit_code_6_and_says_which_socket_why_and_what_to_do(
     bits: Bits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

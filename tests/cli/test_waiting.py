@@ -146,6 +146,22 @@ def test_every_lasting_error_says_what_to_do(
     assert "connection refused" in told
 
 
+TRANSIENT = [value for value in RETRIED if ROWS[value].code_class is CodeClass.TRANSIENT]
+
+
+@pytest.mark.parametrize("code", TRANSIENT, ids=codes.symbol)
+def test_a_job_that_gave_up_promises_no_further_attempt(
+    code: int, a_job: MakeJob, an_error: Callable[..., Any], explained: Callable[..., str], bits: Bits
+) -> None:
+    told = explained(a_job(JobState.ERROR, error=an_error(code)))
+    _, colon, step = told.partition("next step")
+    assert colon
+    for text in (step, told.partition("hint ")[2].partition("\n")[0], bits("list").out):
+        assert "resume the job" in text
+        assert "by itself" not in text
+        assert "next attempt" not in text
+
+
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_a_complete_that_failed_says_how_to_go_on(
     is_whole: bool,  # noqa: FBT001

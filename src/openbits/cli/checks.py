@@ -193,7 +193,7 @@ def jobs(infos: list[JobInfo], now: float) -> Iterator[Finding]:
         text = f'{ids[info["job_id"]]} "{name}" is {info["state"]}: {why}'
         yield Finding(WARN, "job", text, f"bits explain {info['job_id']}")
     if not stuck:
-        yield Finding(OK, "jobs", f"{len(infos)} in the queue, none needs you")
+        yield Finding(OK, "jobs", f"{len(infos)} of yours in the queue, none needs you")
 
 
 def _name(uid: int) -> str:

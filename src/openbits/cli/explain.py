@@ -32,7 +32,7 @@ IDENTITIES = (
 """What people ask about, of the table in `core.access`."""
 
 _CLASSES = {
-    CodeClass.METHOD: "a call was refused; no job fails with it",
+    CodeClass.METHOD: "a refusal: what was asked for cannot be done",
     CodeClass.FATAL: "fatal: a job stays in ERROR until somebody resumes it",
     CodeClass.TRANSIENT: "transient: a job tries again by itself, later and later",
     CodeClass.EVENT: "transient: a job goes on by itself when the condition ends",
@@ -149,15 +149,16 @@ def job_lines(info: JobInfo, now: float) -> Iterator[str]:
     yield f"errors       {info['error_count']} so far"
     for title, error in (("last error", info["error"]), ("Complete", info["complete_error"])):
         if error is not None:
-            yield from error_lines(title, error)
+            yield from error_lines(title, error, tries_again=info["state"] not in {"error", "suspended"})
     if info["error"] is None and info["complete_error"] is None:
         yield "last error   none"
 
 
-def error_lines(title: str, error: ErrorInfo) -> Iterator[str]:
+def error_lines(title: str, error: ErrorInfo, *, tries_again: bool) -> Iterator[str]:
     """An error object in full: every part of its message on a line of its own."""
     code = codes.lookup(error["hresult"])
     context = codes.context_description(ErrorContext[error["context"].upper()])
+    step = codes.next_step(error["hresult"], error["detail"], tries_again=tries_again)
     parts = (
         (title, codes.label(error["hresult"])),
         ("  when", render.instant(error["at"])),
@@ -166,8 +167,8 @@ def error_lines(title: str, error: ErrorInfo) -> Iterator[str]:
         ("  context", context),
         ("  object", codes.presentable(error["subject"])),
         ("  identity", error["identity"]),
-        ("  told", error["detail"]),
-        ("  next step", code.next_step or "remove the cause, then resume the job"),
+        ("  told", error["detail"].removesuffix(f"; {step}")),
+        ("  next step", step or "remove the cause, then resume the job"),
     )
     return (f"{label:<12} {render.printable(text) or 'not known'}" for label, text in parts)
 

@@ -167,7 +167,8 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
         code = run(parser.parse_args(arguments))
         sys.stdout.flush()
     except BitsError as error:
-        return complain(command.doing, error)
+        doing = command.doing.replace("change", "show") if arguments[:1] == ["show"] else command.doing
+        return complain(doing, error)
     except OSError as error:
         if error.errno not in OUTPUT_ERRORS:
             raise

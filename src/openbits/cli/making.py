@@ -21,7 +21,7 @@ def add_create_arguments(parser: argparse.ArgumentParser) -> None:
         "--type",
         choices=[kind.name.lower().replace("_", "-") for kind in JobType],
         default=JobType.DOWNLOAD.name.lower(),
-        help="default: download",
+        help="default: download; uploads go to files of this machine, not yet to web servers",
     )
     property_options.add_options(parser, without=("display_name",))
     parser.add_argument("--json", action="store_true", help="print the job as a JSON object instead of its id")
@@ -55,7 +55,8 @@ def add_add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="ranges",
         metavar="FIRST-LAST",
         help="make the file of this part of the remote one: first and last byte, counted from 0; `FIRST-` goes to the "
-        "end. More than one: one after the other, in this order, without gaps",
+        "end. More than one: one after the other, in this order, without gaps. Transfers of this version fetch whole "
+        "files only: such a job fails",
     )
     parser.epilog = f"All are added or none. {REFERENCE}"
 

@@ -155,6 +155,8 @@ def details(info: JobInfo, files: Iterable[FileInfo], now: float) -> Iterator[st
     yield f"helper       {helper_text(info)}"
     if info["notify_command"] is not None:
         yield f"command      {command_text(info['notify_command'])}"
+    if info["entrusted"]:
+        yield f"entrusted    {printable(', '.join(info['entrusted']))}"
     yield f"created      {instant(info['created_at'])}"
     yield f"modified     {instant(info['modified_at'])}"
     yield f"transferred  {instant(info['transferred_at'])}"
