@@ -484,7 +484,7 @@ def _file_seen(file: FileInfo) -> tuple[Any, ...]:
 def test_every_call_does_what_the_reference_says(world: World) -> None:
     examples = 0
     while world.calls < CALLS or not world.restarts:  # how many calls a sequence makes is up to Hypothesis
-        examples = max(10, (CALLS - world.calls) // STEPS)
+        examples = max(10, (CALLS - world.calls) // (2 * STEPS))
         run_state_machine_as_test(
             lambda: Campaign(world),  # type: ignore[arg-type]  # any callable will do
             settings=settings(

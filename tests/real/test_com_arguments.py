@@ -250,6 +250,7 @@ OF_THE_MANAGER: list[tuple[str, tuple[Any, ...], int]] = [
     ("GetErrorDescription", (None, 0), E_INVALIDARG),
     ("GetErrorDescription", (0x80200001, None), E_INVALIDARG),
     ("GetErrorDescription", (2**32, 0), E_INVALIDARG),
+    ("GetErrorDescription", ("0x80200001", 0), E_INVALIDARG),
 ]
 
 

@@ -118,8 +118,8 @@ def test_a_certificate_by_id(options: com.IBackgroundCopyJobHttpOptions3, store:
     sha1 = hashlib.sha1(der, usedforsecurity=False).digest()
     assert code_of(options.GetClientCertificate) == BAD_STUB_DATA
     assert options.RemoveClientCertificate() == S_FALSE
-    for length in (0, 19, 21):
-        assert code_of(options.SetClientCertificateByID, LOCAL_MACHINE, "MY", bytes(length)) == BAD_STUB_DATA
+    for no_hash in (b"", bytes(19), bytes(21), sha1.hex()[:20], 20):
+        assert code_of(options.SetClientCertificateByID, LOCAL_MACHINE, "MY", no_hash) == BAD_STUB_DATA
     assert code_of(options.SetClientCertificateByID, LOCAL_MACHINE, "MY", bytes(20)) == CRYPT_E_NOT_FOUND
     assert code_of(options.SetClientCertificateByID, LOCAL_MACHINE, "SPC", sha1) == FILE_NOT_FOUND
     assert code_of(options.SetClientCertificateByID, CURRENT_USER, "no-such-store", sha1) == FILE_NOT_FOUND

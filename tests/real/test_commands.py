@@ -7,6 +7,7 @@ the whole service that runs it.
 import json
 import os
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -251,6 +252,24 @@ def test_nothing_is_run_for_a_service_account_unless_the_policy_says_so(
     (service.config / "policy.d" / "test.toml").write_text("AllowServiceNotifyCmdLine = true\n")
     service.start()
     eventually(scene.runs)
+
+
+def test_nothing_is_run_for_another_account_that_has_the_uid_now(
+    service: Service, site: Site, private_folder: Callable[[Any], Path], eventually: Callable[..., Any]
+) -> None:
+    with stories.real_user() as old:
+        scene = Scene(service, site, old, private_folder(old))
+        job = scene.job()
+        scene.set(job, scene.script("exit 0"))
+    new = f"bits-{secrets.token_hex(4)}"
+    subprocess.run(["/usr/sbin/useradd", "--uid", str(old.uid), "--user-group", new], check=True)
+    try:
+        job.resume()
+        note = eventually(lambda: scene.command(job)["note"])
+        assert note.startswith(f"was not started: {old.name!r} has set it, and uid {old.uid} is {new!r} now;")
+        assert scene.runs() == []
+    finally:
+        subprocess.run(["/usr/sbin/userdel", "--force", new], check=True, capture_output=True)
 
 
 def test_a_token_is_who_sets_the_command(scene: Scene, throwaway_user: Callable[..., Any]) -> None:

@@ -104,6 +104,8 @@ def test_what_is_entrusted_outlives_kill_9_and_goes_with_the_job(
         service.wait_until_it_answers()
         assert as_owner(service, owner, job.id, lambda held: held.custom_headers()) == headers
         assert [slot for slot, _ in secret_rows(service)] == ["headers", "server/basic"]
+        with service.client() as client:  # administrators, too, see what there is
+            assert client.job(job.id).info()["entrusted"] == ["headers", "server/basic"]
     assert files_with(service, password) == files_with(service, cookie) == []
     job.resume()
     job.reaches("transferred")
@@ -408,6 +410,7 @@ def test_a_password_in_a_url_is_sealed_and_the_name_is_without_it(
     assert {file["remote_name"] for file in job.files()} == {url}
     assert [slot for slot, _ in secret_rows(service)] == [f"url/{url.removesuffix('/f')}"]
     others = [url.replace("http://", user) for user in (f"http://alice:{canary()}@", "http://bob@")]
+    others.append(f"http://alice:{canary() * 60}@long.example/f")
     for other in others:
         pair = (other, folder / "d")
         assert refusal(service, owner, job.id, partial(openbits.Job.add_files, files=[pair])) == codes.E_INVALIDARG

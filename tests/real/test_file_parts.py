@@ -11,7 +11,7 @@ import pytest
 from tests.real.conftest import Service, Site, run_as
 from tests.real.stories import Job, cancel_all, create, names, real_user, running_service
 
-from openbits import BitsError, com
+from openbits import BitsError, SecurityFlags, com
 from openbits.core import codes, ranges
 
 pytestmark = pytest.mark.root
@@ -127,6 +127,26 @@ def test_a_file_with_ranges_is_kept_and_never_delivered_as_another_one(
     assert (first["bytes_total"], second["bytes_total"]) == (None, 10)
     service.kill("manager")
     assert job.files() == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"http_method": "POST"}, "HTTP method POST"),
+        ({"security_flags": SecurityFlags.ENABLE_CRL_CHECK}, "revocation"),
+        ({"security_flags": SecurityFlags.REDIRECT_DISALLOW | SecurityFlags.IGNORE_UNKNOWN_CA}, "redirects"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_setting_that_protects_is_not_passed_over(
+    service: Service, site: Site, owner: Any, folder: Path, setting: dict[str, Any], said: str
+) -> None:
+    """jobs.md §9.4, §9.6, §9.9: not honoured by this version, so the job asks nobody and says why."""
+    job = create(service, owner, [(site.put("/file", BODY), folder / "file")], **setting)
+    job.reaches("error")
+    assert job.code == ("error", codes.E_NOTIMPL, "general_transport")
+    assert said in job.error["message"]
+    assert site.seen == []
 
 
 # -- random access and on-demand mode ---------------------------------------------------------------------------------

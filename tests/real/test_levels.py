@@ -9,6 +9,7 @@ import pytest
 
 import openbits
 from openbits import BitsError, Level
+from openbits.core.enums import AuthScheme, AuthTarget, CertStore
 
 pytestmark = pytest.mark.root
 
@@ -174,6 +175,66 @@ def test_a_token_gives_no_token_of_a_higher_level(service: Any, alice: Any, as_u
 
     copied, higher = as_user(alice, story)
     assert (copied, higher) == (Level.IDENTIFY, E_ACCESSDENIED)
+
+
+# -- a token that only identifies ------------------------------------------------------------------------------------
+
+SERVER, BASIC = AuthTarget.SERVER, AuthScheme.BASIC
+
+ACTS: dict[str, Callable[[openbits.Client, openbits.Job, str], object]] = {
+    "CreateJob": lambda client, _, __: client.create_job("x"),
+    "AddFiles": lambda _, job, folder: job.add_file("http://127.0.0.1:9/x", f"{folder}/x"),
+    "TakeOwnership": lambda _, job, __: job.take_ownership(),
+    "SetNotifyCmdLine": lambda _, job, __: job.set_notify_command_line("/bin/true"),
+    "SetProperties": lambda _, job, __: job.set(notification_clsid="11111111-1111-1111-1111-111111111111"),
+    "SetCredentials": lambda _, job, __: job.set_credentials(SERVER, BASIC, "u", "p"),
+    "SetCustomHeaders": lambda _, job, __: job.set_custom_headers("A: b\r\n"),
+    "GetCustomHeaders": lambda _, job, __: job.custom_headers(),
+    "SetClientCertificate": lambda _, job, __: job.set_client_certificate(CertStore.LOCAL_MACHINE, "MY", subject="x"),
+}
+"""What is done in somebody's name."""
+
+
+@pytest.mark.parametrize("who", ["bob", "root"])
+def test_a_token_that_only_identifies_its_user_does_nothing_in_his_name(
+    who: str, service: Any, alice: Any, bob: Any, as_user: Callable[..., Any], private_folder: Any
+) -> None:
+    """Who was shown one could else make jobs of somebody who only wanted to be recognised, in his own folders."""
+    folder = str(private_folder(bob))
+
+    def create() -> str:
+        with service.client() as client:
+            return str(client.create_job("his own").id)
+
+    def story() -> dict[str, int]:
+        with service.client() as client, token.impersonate():
+            job = client.job(job_id)
+            return {name: code_of(partial(act, client, job, folder))[0] for name, act in ACTS.items()}
+
+    job_id = as_user(bob, create)
+    with service.client() as client:
+        job = client.job(job_id)
+        before = job.info()
+        with client.logon_user(bob.name if who == "bob" else "root", None, level=Level.IDENTIFY) as token:
+            assert as_user(alice, story) == dict.fromkeys(ACTS, CO_E_FAILEDTOIMPERSONATE)
+        after = job.info()
+        assert (after["owner_sid"], after["properties"]) == (sid(bob), before["properties"])
+        assert (job.files(), job.notify_command_line(), len(client.jobs(all_users=True))) == ([], ("", ""), 1)
+
+
+def test_a_connection_that_only_identifies_makes_jobs_of_its_own(
+    service: Any, alice: Any, as_user: Callable[..., Any]
+) -> None:
+    """A21: what COM does without CoInitializeSecurity."""
+
+    def story() -> str:
+        with service.client(Level.IDENTIFY) as client:
+            job = client.create_job("x")
+            job.set_credentials(SERVER, BASIC, "u", "p")
+            job.set_notify_command_line("/bin/true")
+            return str(job.info()["owner_sid"])
+
+    assert as_user(alice, story) == sid(alice)
 
 
 # -- T-3 in the words of COM ----------------------------------------------------------------------------------------

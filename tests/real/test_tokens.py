@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import openbits
-from openbits import BitsError, Level, Outcome, TokenFlags
+from openbits import BitsError, Level, NotifyFlags, Outcome, TokenFlags
 
 pytestmark = pytest.mark.root
 
@@ -336,7 +336,7 @@ def test_t5_a_program_of_the_helper_hands_its_own_token_to_the_owner(
 def test_a_program_hears_of_the_job_that_it_made_under_a_token(
     service: Any, throwaway_user: Callable[..., Any], as_user: Callable[..., Any]
 ) -> None:
-    """The job is the other user's, the event stream the program's: what it may see by the handle, it may hear."""
+    """The job is the other user's, the event stream the program's: it may hear of what it may see by the handle."""
     program, other = throwaway_user(), throwaway_user()
 
     def story() -> tuple[int, str]:
@@ -345,8 +345,9 @@ def test_a_program_hears_of_the_job_that_it_made_under_a_token(
             with token.impersonate():
                 job = client.create_job("of the other")
             client.notifier.register(job, heard.put)
-            job.set(description="told")
-            info = heard.get(timeout=10)["job"]
+            job.set(notify_flags=NotifyFlags.JOB_MODIFICATION, description="told")
+            assert heard.get(timeout=10)["notice"] == "modification"
+            info = job.info()
             job.cancel()
             return info["owner_uid"], info["properties"]["description"]
 
