@@ -172,3 +172,48 @@ def test_many_that_are_announced_at_once_reach_the_store_part_by_part() -> None:
         assert bench.engine.stream.committed_seq == 3 * READ_SLICE
 
     asyncio.run(story())
+
+
+def test_a_job_that_is_changed_before_its_turn_to_go_stays() -> None:
+    async def story() -> None:
+        bench = Bench()
+        old = [replace(a_job(JobState.SUSPENDED), modified_at=idle_for(91)) for _ in range(READ_SLICE + 2)]
+        inactivity, [*_, changed, untouched] = started(bench, *old)
+        bench.engine.apply(changed, events.Resume())
+        await swept(bench, inactivity)
+        assert list(bench.engine.records) == [changed.job_id]
+        assert untouched.state is JobState.CANCELLED
+
+    asyncio.run(story())
+
+
+def test_a_job_that_ends_before_its_turn_to_be_announced_is_not_heard_of_again() -> None:
+    async def story() -> None:
+        bench = Bench()
+        jobs = [replace(a_job(JobState.SUSPENDED), modified_at=idle_for(85)) for _ in range(READ_SLICE + 1)]
+        inactivity, [*_, last] = started(bench, *jobs)
+        sweeping = asyncio.create_task(inactivity.sweep())
+        await bench.settle()
+        bench.engine.apply(last, events.Cancel())
+        while not sweeping.done():
+            await bench.commits()
+        assert bench.engine.stream.committed_seq == READ_SLICE + len(["state", "removed"])
+
+    asyncio.run(story())
+
+
+def test_a_policy_that_changes_during_a_sweep_is_not_forgotten() -> None:
+    async def story() -> None:
+        bench = Bench()
+        inactivity, [record] = started(bench, replace(a_job(JobState.SUSPENDED), modified_at=idle_for(85)))
+        running = asyncio.create_task(inactivity.run())
+        await bench.settle()
+        assert bench.disk.waiting, "the sweep waits for the disk"
+        bench.engine.set_policies(Policies(job_inactivity_days=10))
+        inactivity.sweep_soon()
+        for _ in range(3):
+            await bench.commits()
+        running.cancel()
+        assert record.state is JobState.CANCELLED
+
+    asyncio.run(story())

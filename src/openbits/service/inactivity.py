@@ -30,7 +30,7 @@ class Inactivity:
         self._engine = engine
         self._is_due = asyncio.Event()
         self._expired: list[Record] = []
-        """Whose time ran out before the service began: they go, also if they get a slot before their turn to go."""
+        """Whose time ran out; one that changes before its turn to go is not inactive any more, and stays."""
 
     def begin(self) -> None:
         """The queue was loaded, and nothing of it has begun to run."""
@@ -40,8 +40,8 @@ class Inactivity:
     async def run(self) -> None:
         """Sweep again and again, until the store fails."""
         while True:
+            self._is_due.clear()  # before: what changes during a sweep asks for another one
             await self.sweep()
-            self._is_due.clear()
             try:
                 await asyncio.wait_for(self._is_due.wait(), SWEEP_SECONDS)
             except TimeoutError:
@@ -62,7 +62,8 @@ class Inactivity:
                 return
             self._expired, soon = self._near(part)
             for first in range(0, len(soon), READ_SLICE):
-                await _stored([self._announce(record) for record in soon[first : first + READ_SLICE]])
+                _, still = self._near(soon[first : first + READ_SLICE])
+                await _stored([self._announce(record) for record in still])
             await asyncio.sleep(0)
 
     def _near(self, records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
@@ -87,7 +88,8 @@ class Inactivity:
 
     def _end_some(self) -> "list[asyncio.Future[None]]":
         ended, self._expired = self._expired[:READ_SLICE], self._expired[READ_SLICE:]
-        return [self._end(record) for record in ended]
+        over, _ = self._near(ended)
+        return [self._end(record) for record in over]
 
     def _end(self, record: Record) -> "asyncio.Future[None]":
         committed = self._engine.apply(record, events.InactivityExpired())
