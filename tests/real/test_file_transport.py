@@ -519,6 +519,29 @@ def test_a_crash_between_the_rename_and_the_row_is_no_second_upload(
         eventually(job.is_gone)
 
 
+def test_an_upload_whose_whole_temporary_is_taken_away_begins_again(
+    service: Service, gate: Callable[[], None], owner: User, private_folder: PrivateFolder
+) -> None:
+    """A folder is in the way of the final name, and with it the temporary file is removed."""
+    folder = private_folder(owner)
+    target = folder / "target"
+    source = give(private_folder(owner) / "source", owner, LARGE)
+    job = stories.create(
+        service, owner, [(target.as_uri(), source)], type=JobType.UPLOAD, minimum_retry_delay_seconds=5
+    )
+    job.receives(PIECE_BYTES)
+    target.mkdir()
+    gate()
+    job.reaches("error")
+    (temporary,) = (path for path in folder.iterdir() if path != target)
+    temporary.unlink()
+    target.rmdir()
+    job.resume()
+    job.reaches("transferred", seconds=20)
+    assert target.read_bytes() == LARGE
+    assert stories.names(folder) == ["target"]
+
+
 @pytest.mark.parametrize("kind", [JobType.DOWNLOAD, JobType.UPLOAD])
 def test_a_copy_goes_on_under_a_new_owner(
     kind: JobType, service: Service, gate: Callable[[], None], owner: User, private_folder: PrivateFolder

@@ -314,6 +314,8 @@ class Attempt:
         except BrokerError as error:
             if not finishing.is_lost(error):
                 raise
+            if self._is_present:  # or the next attempt would look for the same bytes again
+                await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
             text = f"the temporary file was lost, so the upload begins again: {error}"
             raise TemporaryLostError(codes.ERROR_FILE_NOT_FOUND, text, context=self._side) from error
         self._transferred(size)
