@@ -7,6 +7,7 @@ drains. After a failed commit it ends at once; the spawner starts the next one.
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401  # asyncio.to_thread would load it after the drop, which may fail
+import contextlib
 import errno
 import gc
 import logging
@@ -21,6 +22,7 @@ from pathlib import Path
 from openbits import channel
 from openbits.channel import ChannelClosedError, Message
 from openbits.core import events
+from openbits.core.errors import BitsError
 from openbits.core.model import Now
 from openbits.core.policies import Policies
 from openbits.core.sessions import EVERYBODY, Difference
@@ -130,8 +132,9 @@ class Manager:
         self._context = self._build(writer, loaded.last_seq)
         await self._sessions.watch()
         failpoint("start.store-read")
-        self._context.engine.load(loaded.heads)
-        self._inactivity.begin()
+        with contextlib.suppress(BitsError):  # a job cannot be read: this manager ends like one that finds it later
+            self._context.engine.load(loaded.heads)
+            self._inactivity.begin()
         failpoint("start.queue-loaded")
         log.info("started jobs=%d mode=%s", len(loaded.heads), self._configured["mode"])
         del loaded
