@@ -1,6 +1,7 @@
 """The manager's loop: effects and answers follow the commit, a failed commit stops it, conditions are tried again."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -116,6 +117,35 @@ def test_who_registered_for_a_job_that_another_owner_took_hears_notices_and_the_
             ("removed", "cancelled", False),
         ]
         assert ["job" in event for event in heard(new)] == [True, True]
+
+    asyncio.run(story())
+
+
+def test_progress_is_told_now_and_then_and_what_came_last_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer that stalls right after its first bytes must not leave its watchers with none of them."""
+
+    async def story() -> None:
+        bench = Bench()
+        later: list[tuple[float, Callable[[], None]]] = []
+
+        def call_later(delay: float, act: Callable[..., None], *arguments: object) -> None:
+            later.append((delay, lambda: act(*arguments)))
+
+        record, watcher = bench.queued_job(), Subscriber(1000, sees_all=False, job_ids=None)
+        await bench.commits()
+        bench.engine.stream.add(watcher)
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)
+        for live_bytes in (1, 2, 3):
+            record.live_bytes = live_bytes
+            bench.engine.progressed(record)
+            bench.boot += 0.1
+        assert [event["kind"] for event in heard(watcher)] == ["progress"]
+        ((delay, act),) = later
+        assert delay == pytest.approx(0.4)
+        act()
+        (last,) = heard(watcher)
+        assert last["job"]
+        assert last["job"]["bytes_transferred"] == 3
 
     asyncio.run(story())
 

@@ -113,6 +113,8 @@ class Engine:
         self._index = Index()
         self._asleep: dict[JobId, Record] = {}
         """Jobs that a restart of the service concerns (T25) and that were not looked at yet."""
+        self._late: set[Record] = set()
+        """Jobs whose latest progress is still to be told."""
         self._loaded_at = 0.0
         self._let_go_later: set[int] = set()
         self._shelf = Shelf(self._read)
@@ -386,14 +388,26 @@ class Engine:
     # -- news for subscribers -------------------------------------------------------------------------------------
 
     def progressed(self, record: Record) -> None:
-        """Tell subscribers of bytes or a phase, at most every half second a job."""
+        """Tell subscribers of bytes or a phase: at most every half second a job, and of what came last in any case."""
         if record.live_bytes is not None:
             self.on_change(record, None)
+        early_by = record.last_progress_at + PROGRESS_SECONDS - self.now().boot
+        if early_by <= 0:
+            self._tell_progress(record)
+        elif record not in self._late:
+            self._late.add(record)
+            asyncio.get_running_loop().call_later(early_by, self._told_late, record)
+
+    def _told_late(self, record: Record) -> None:
+        self._late.discard(record)
+        if record.state.is_active:  # else the change of its state has told it
+            self._tell_progress(record)
+
+    def _tell_progress(self, record: Record) -> None:
         now = self.now()
-        if now.boot - record.last_progress_at >= PROGRESS_SECONDS:
-            record.last_progress_at = now.boot
-            job_id = str(record.job.job_id)
-            self._tell(record, {"seq": self.stream.committed_seq, "at": now.wall, "kind": "progress", "job_id": job_id})
+        record.last_progress_at = now.boot
+        job_id = str(record.job.job_id)
+        self._tell(record, {"seq": self.stream.committed_seq, "at": now.wall, "kind": "progress", "job_id": job_id})
 
     def _tell(self, record: Record, event: EventInfo) -> None:
         interested = self.stream.interested(record.job.owner.uid, event["job_id"])
