@@ -18,11 +18,13 @@ from tests.campaigns.rules import (
     CRL_CHECK,
     E_ACCESSDENIED,
     E_INVALIDARG,
+    E_NOTIMPL,
     E_PENDING,
     EMPTY,
     ERROR,
     ERROR_INFORMATION_UNAVAILABLE,
     FINAL,
+    GENERAL_TRANSPORT,
     HTTP_404,
     HTTP_503,
     INVALID_AUTH_SCHEME,
@@ -31,6 +33,7 @@ from tests.campaigns.rules import (
     NOT_FOUND,
     PASSWORD_TOO_LARGE,
     QUEUED,
+    REDIRECT_DISALLOW,
     REMOTE_FILE,
     S_FALSE,
     S_OK,
@@ -355,7 +358,10 @@ class Reference:
             self._publish(job)
 
     def _fetch(self, job: RefJob, index: int, file: RefFile) -> bool:
-        """One file; False if the job comes to rest with it."""
+        """One file; False if the job comes to rest with it. What cannot be honoured yet fails (docs/api.md)."""
+        if job.values["SecurityFlags"] & (CRL_CHECK | REDIRECT_DISALLOW):
+            self._fail(job, ERROR, E_NOTIMPL, index, GENERAL_TRANSPORT)
+            return False
         match file.kind:
             case "good":
                 self._flow(job)
@@ -375,9 +381,9 @@ class Reference:
         """T5: the error object is discarded."""
         job.state, job.error = TRANSFERRING, None
 
-    def _fail(self, job: RefJob, state: str, code: int, index: int) -> None:
+    def _fail(self, job: RefJob, state: str, code: int, index: int, context: int = REMOTE_FILE) -> None:
         job.least_errors += job.state == TRANSFERRING
-        job.state, job.error = state, (code, REMOTE_FILE, index)
+        job.state, job.error = state, (code, context, index)
 
     def _publish(self, job: RefJob) -> None:
         for file in job.files:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from tests.campaigns.drawn import ACTIONS, KINDS, NAMES
@@ -492,6 +492,7 @@ def test_every_call_does_what_the_reference_says(world: World) -> None:
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,
+                phases=[Phase.generate],  # a failure is told at once: shrinking it takes many minutes
                 print_blob=True,
                 suppress_health_check=list(HealthCheck),
             ),
