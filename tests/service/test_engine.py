@@ -15,6 +15,7 @@ from openbits.core.model import Identity, JobError
 from openbits.service.engine import CONDITION_SECONDS
 from openbits.service.events import Subscriber
 from openbits.service.notify import Notifier
+from openbits.service.views import file_infos
 
 
 def test_nothing_is_started_or_answered_before_it_is_on_the_disk() -> None:
@@ -117,6 +118,22 @@ def test_who_registered_for_a_job_that_another_owner_took_hears_notices_and_the_
             ("removed", "cancelled", False),
         ]
         assert ["job" in event for event in heard(new)] == [True, True]
+
+    asyncio.run(story())
+
+
+def test_the_bytes_of_one_file_are_not_shown_as_those_of_the_next() -> None:
+    async def story() -> None:
+        bench = Bench()
+        record = bench.queued_job()
+        second = replace(record.job.files[0], name="b", local_name="/srv/b")
+        bench.engine.apply(record, events.AddFiles(files=(second,)))
+        await bench.commits()
+        record.live_bytes = 1020
+        bench.engine.apply(record, events.FileTransferred(epoch=record.job.epoch, file_index=0, size_bytes=1020))
+        assert record.state is JobState.TRANSFERRING
+        assert [file["bytes_transferred"] for file in file_infos(record)] == [1020, 0]
+        assert bench.engine.info(record)["bytes_transferred"] == 1020
 
     asyncio.run(story())
 

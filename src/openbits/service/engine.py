@@ -267,6 +267,8 @@ class Engine:
         if record.owner_uid != owner_uid:
             self._index.hand_over(record, owner_uid)
         record.drop_useless_spare()
+        if isinstance(event, events.FileTransferred):
+            record.live_bytes = None  # the next file has none yet
         kinds = [KINDS[type(event)]] if type(event) in KINDS else []
         if after.state is not before.state:
             kinds.append("state")
