@@ -26,7 +26,7 @@ def watching(
 ) -> Sessions:
     return Sessions(
         settings,
-        zygote_pid=1,
+        zygote_pid=os.getpid(),
         connected=connected,
         owners=lambda: [40_000],
         on_change=(heard if heard is not None else []).append,
