@@ -28,7 +28,7 @@ from openbits.transfer import transport
 from openbits.transfer.download import Fail, Finish, Restart
 from openbits.transfer.loop import Loop
 from openbits.transfer.sink import Sink
-from openbits.transfer.transport import Limits, News, Order, Settings
+from openbits.transfer.transport import Limits, News, Order, Settings, last_word
 
 PIECE_BYTES: Final = 4 * 1024 * 1024
 """Copied between two looks at what else there is to do: some milliseconds."""
@@ -227,13 +227,8 @@ class FileTransfer:
         outcome = self._outcome
         if isinstance(outcome, Finish) and self._sink.error is not None:
             outcome = self._cannot_write(self._sink.error)
-        match outcome:
-            case Restart(reason=reason):
-                self._news.restarted(reason)
-            case Finish(size_bytes=size_bytes, modified_at=modified_at):
-                self._news.transferred(size_bytes, modified_at)
-            case Fail(hresult=hresult, context=context, detail=detail):
-                self._news.failed(hresult, context, detail, None)
+        if outcome is not None:
+            last_word(outcome, self._news)
 
     def _changed(self, before: Validators, after: Validators) -> Fail | Restart:
         reason = f"the file changed ({_words_of(before)} -> {_words_of(after)})"

@@ -16,7 +16,7 @@ from openbits.transfer.download import Accept, Breakage, Decision, Download, Fai
 from openbits.transfer.headers import BadResponseError, HeadCollector
 from openbits.transfer.loop import Loop
 from openbits.transfer.sink import Sink
-from openbits.transfer.transport import Limits, News, Order, Refusal, Settings
+from openbits.transfer.transport import Limits, News, Order, Refusal, Settings, last_word
 
 DRAIN_BYTES: Final = 64 * 1024
 """Body of a redirect or a refusal that is read for the sake of the connection; a longer one costs it."""
@@ -149,13 +149,8 @@ class HttpTransfer:
         outcome = self._outcome
         if isinstance(outcome, Finish) and self._sink.error is not None:
             outcome = self._local_failure(self._sink.error)
-        match outcome:
-            case Restart(reason=reason):
-                self._news.restarted(reason)
-            case Finish(size_bytes=size_bytes, modified_at=modified_at):
-                self._news.transferred(size_bytes, modified_at)
-            case Fail(hresult=hresult, context=context, detail=detail, retry_after_seconds=retry_after_seconds):
-                self._news.failed(hresult, context, detail, retry_after_seconds)
+        if outcome is not None:
+            last_word(outcome, self._news)
 
     def _local_failure(self, error: OSError) -> Fail:
         return self._download.cannot_write(

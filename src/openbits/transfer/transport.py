@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from openbits.core.enums import ErrorContext
 from openbits.core.model import Validators
 from openbits.core.proxies import DIRECT, Proxies
+from openbits.transfer.download import Fail, Finish, Restart
 from openbits.transfer.loop import Loop
 from openbits.transfer.sink import Sink
 
@@ -81,6 +82,17 @@ class News(Protocol):
 
     def failed(self, hresult: int, context: ErrorContext, detail: str, retry_after_seconds: float | None) -> None:
         """The attempt is over; what could be saved is on the disk."""
+
+
+def last_word(outcome: Finish | Fail | Restart, news: News) -> None:
+    """Say how a transfer ended; what it wrote is saved."""
+    match outcome:
+        case Restart(reason=reason):
+            news.restarted(reason)
+        case Finish(size_bytes=size_bytes, modified_at=modified_at):
+            news.transferred(size_bytes, modified_at)
+        case Fail(hresult=hresult, context=context, detail=detail, retry_after_seconds=retry_after_seconds):
+            news.failed(hresult, context, detail, retry_after_seconds)
 
 
 class Transfer(Protocol):
