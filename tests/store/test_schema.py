@@ -164,7 +164,7 @@ def test_an_event_of_schema_1_keeps_every_column(directory: Path) -> None:
     write(directory, STEP_1)
     store = open_store(directory)
 
-    assert store.job_history(UUID(int=10), 5) == [
+    assert store.events_after(40, None, -1) == [
         StoredEvent(seq=41, at=9.5, kind="created", job_id=UUID(int=10), owner_uid=1000, file_index=None, data={"a": 1})
     ]
     store.close()

@@ -155,14 +155,6 @@ class Store:
             {"seq": seq, "owner_uid": owner_uid, "limit": limit},
         )
 
-    def job_history(self, job_id: JobId, limit: int) -> list[StoredEvent]:
-        """The newest events of a job that are still kept, oldest first; also of a job that was forgotten."""
-        newest_first = self._read_events(
-            "SELECT * FROM events WHERE job_id = :job_id ORDER BY seq DESC LIMIT :limit",
-            {"job_id": str(job_id), "limit": limit},
-        )
-        return newest_first[::-1]
-
     def close(self) -> None:
         """Close the file; the writer is closed before."""
         for connection in (self._jobs, self._events, self._writing):
