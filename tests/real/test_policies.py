@@ -1,7 +1,6 @@
 """Policies and limits on a whole service: real users, real files, changes while it runs."""
 
 import contextlib
-import os
 import secrets
 import sqlite3
 import threading
@@ -18,7 +17,7 @@ import openbits
 from openbits.api.wire import EventInfo
 from openbits.core import codes
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners are other uids")
+pytestmark = pytest.mark.root
 
 SERVICE_ACCOUNT = Person(uid=990, gid=990)
 OTHER = Person(uid=61_201, gid=61_201)
