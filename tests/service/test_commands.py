@@ -75,7 +75,7 @@ class World:
         self.commands = Commands(
             self.bench.engine,
             cast("SpawnerLink", self.link),
-            first_login_uid=1000,
+            system_uid_max=999,
             is_logged_on=lambda uid: uid in self.logged_on,
             on_possible=self.possible.append,
         )

@@ -37,7 +37,7 @@ def told(policies: Policies, *jobs: Job, ask: Callable[[Quotas], object]) -> Bit
         bench.load(jobs)
         bench.engine.set_policies(policies)
         try:
-            ask(Quotas(bench.engine, Settings(administrators=frozenset({27})), first_login_uid=1000))
+            ask(Quotas(bench.engine, Settings(administrators=frozenset({27})), system_uid_max=999))
         except BitsError as refusal:
             return refusal
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from openbits.core.sessions import Difference, LogonRequired
-from openbits.service import config, presence, sessions
+from openbits.service import accounts, config, presence, sessions
 from openbits.service.sessions import Sessions, rules_of
 
 
@@ -124,7 +124,7 @@ def test_names_become_uids_and_login_defs_says_who_is_a_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "login.defs"
-    monkeypatch.setattr(sessions, "LOGIN_DEFS", path)
+    monkeypatch.setattr(accounts, "LOGIN_DEFS", path)
     named = config.Sessions(assume_logged_on=("root", "no-such-account"))
     assert rules_of(named).system_uid_max == 999, "no file"
     path.write_text("#SYS_UID_MAX 100\nSYS_UID_MIN 7\n")

@@ -3,16 +3,15 @@
 import re
 from pathlib import Path
 
+from openbits.core.sessions import Rules
+
 LOGIN_DEFS = Path("/etc/login.defs")
 
-FIRST_LOGIN_UID = 1000
-"""Where people's accounts begin, if the machine does not say."""
 
-
-def first_login_uid() -> int:
-    """UID_MIN of the machine: accounts below it are service accounts (OPEN-13)."""
+def system_uid_max() -> int:
+    """SYS_UID_MAX of the machine: accounts up to it are service accounts (identity.md §8); 999 if it does not say."""
     try:
-        found = re.search(r"^\s*UID_MIN\s+(\d+)", LOGIN_DEFS.read_text(errors="replace"), re.MULTILINE)
+        found = re.search(r"^\s*SYS_UID_MAX\s+(\d+)", LOGIN_DEFS.read_text(errors="replace"), re.MULTILINE)
     except OSError:
         found = None
-    return int(found.group(1)) if found else FIRST_LOGIN_UID
+    return int(found.group(1)) if found else Rules().system_uid_max

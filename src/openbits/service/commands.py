@@ -94,13 +94,13 @@ class Commands:
         engine: Engine,
         link: SpawnerLink,
         *,
-        first_login_uid: int,
+        system_uid_max: int,
         is_logged_on: Callable[[int], bool],
         on_possible: Callable[[Record], None],
     ) -> None:
         self._engine = engine
         self._link = link
-        self._first_login_uid = first_login_uid
+        self._system_uid_max = system_uid_max
         self._is_logged_on = is_logged_on
         self._on_possible = on_possible
         self._allowing: Counter[Recorded] = Counter()
@@ -268,7 +268,7 @@ class Commands:
         if command.setter.uid == 0:
             return "no program is run as root; have an ordinary user set it"
         for identity in (command.setter, owner):
-            if identity.uid < self._first_login_uid and not self._engine.policies.allow_service_notify_cmd_line:
+            if identity.uid <= self._system_uid_max and not self._engine.policies.allow_service_notify_cmd_line:
                 return f"{label(identity)} is a service account; policy AllowServiceNotifyCmdLine would allow it"
         if not self._is_logged_on(command.setter.uid):
             return f"{label(command.setter)} is not logged on; it is run at the next logon"

@@ -29,7 +29,7 @@ from openbits.core.sessions import EVERYBODY, Difference
 from openbits.failpoints import failpoint
 from openbits.service import config as settings
 from openbits.service import sealing, vault
-from openbits.service.accounts import first_login_uid
+from openbits.service.accounts import system_uid_max
 from openbits.service.adding import Adding
 from openbits.service.certificate_checks import CertificateChecks
 from openbits.service.certificates import Certificates
@@ -174,11 +174,11 @@ class Manager:
         children = Children(link, self._configure_worker)
         publishing = Publishing(engine, children)
         access = self._config.access_settings()
-        quotas = Quotas(engine, access, first_login_uid())
+        quotas = Quotas(engine, access, system_uid_max())
         commands = Commands(
             engine,
             link,
-            first_login_uid=first_login_uid(),
+            system_uid_max=system_uid_max(),
             is_logged_on=self._sessions.is_logged_on,
             on_possible=self._notice_possible,
         )

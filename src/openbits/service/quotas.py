@@ -25,16 +25,16 @@ LOOKED_AT = 1_000
 class Quotas:
     """Refuses what goes beyond the policies that are in force."""
 
-    def __init__(self, engine: Engine, settings: AccessSettings, first_login_uid: int) -> None:
+    def __init__(self, engine: Engine, settings: AccessSettings, system_uid_max: int) -> None:
         self._engine = engine
         self._settings = settings
-        self._first_login_uid = first_login_uid
+        self._system_uid_max = system_uid_max
         self._exempt: dict[int, bool] = {}
         """What was found of the owners of jobs, by uid."""
 
     def is_exempt(self, identity: Identity) -> bool:
-        """True for administrators and service accounts (OPEN-13)."""
-        is_service = identity.uid < self._first_login_uid
+        """True for administrators and service accounts (identity.md §8)."""
+        is_service = identity.uid <= self._system_uid_max
         return is_service or access.is_administrator(identity, self._settings)
 
     def check_new_job(self, owner: Identity, display_name: str) -> None:

@@ -21,13 +21,12 @@ from pathlib import Path
 from openbits.core import codes
 from openbits.core.errors import BitsError
 from openbits.core.sessions import EVERYBODY, Difference, LogonRequired, Picture, Rules, Session, difference
+from openbits.service.accounts import system_uid_max
 from openbits.service.config import Sessions as Settings
 from openbits.service.logind import ANSWER_SECONDS, Logind, LogindError
 from openbits.service.presence import Presence, are_processes_visible
 
 log = logging.getLogger("openbits.manager")
-
-LOGIN_DEFS = Path("/etc/login.defs")
 
 
 class Sessions:
@@ -158,7 +157,7 @@ def rules_of(settings: Settings) -> Rules:
     named = set(settings.assume_logged_on)
     return Rules(
         logon_required=settings.logon_required,
-        system_uid_max=_system_uid_max(),
+        system_uid_max=system_uid_max(),
         assumed=frozenset(account.pw_uid for account in map(_account, named - {EVERYBODY}) if account is not None),
         is_everybody_assumed=EVERYBODY in named,
     )
@@ -169,15 +168,6 @@ def _account(name: str) -> pwd.struct_passwd | None:
         return pwd.getpwnam(name)
     except KeyError:
         return None
-
-
-def _system_uid_max() -> int:
-    """SYS_UID_MAX of the machine; 999 if it does not say."""
-    try:
-        found = re.search(r"^\s*SYS_UID_MAX\s+(\d+)", LOGIN_DEFS.read_text(errors="replace"), re.MULTILINE)
-    except OSError:
-        found = None
-    return int(found.group(1)) if found else Rules().system_uid_max
 
 
 def _pid_of(process: int) -> int:
