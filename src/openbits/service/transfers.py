@@ -7,22 +7,19 @@ from broker to worker. Everything that goes wrong ends as an `AttemptFailed` eve
 """
 
 import asyncio
-import json
 import logging
-import os
 import posixpath
 import random
 
 from openbits.channel import Message, close_all
-from openbits.core import codes, events, names, proxies, secrets
+from openbits.core import codes, events, names
 from openbits.core.access import Use
-from openbits.core.enums import ErrorContext, Priority, SecurityFlags
+from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import File, JobError, Validators
-from openbits.core.properties import Properties
 from openbits.core.wording import host_of, public_url
 from openbits.failpoints import failpoint
-from openbits.service import certificate_checks, finishing
+from openbits.service import finishing, orders
 from openbits.service.children import Attributes, BrokerError, ChildLostError, Children, Worker
 from openbits.service.engine import Engine
 from openbits.service.failures import CannotFetchError, TemporaryLostError, job_error_of, path_of, protocol_of
@@ -74,7 +71,6 @@ class Attempt:
         self._children = children
         self._temporaries = temporaries
         self._vault = vault
-        self._headers: str | None = None
         self._record = record
         self._index = order.file_index
         self._epoch = order.epoch
@@ -125,13 +121,13 @@ class Attempt:
             if self._is_all_there:
                 await self._publish(self._file.transferred_bytes)
                 return False
-            self._check()
+            orders.check(self._record.job, self._file)
             async with self._record.filing:
                 await self._open_all(passed)
             self._act(self._network)
             worker = await self._children.worker(self._network.uid, self._network.by)
-            order = self._order()
-            descriptors, passed = [*passed, *self._entrusted()], []
+            order = orders.made(self._engine, self._record, self._file, self._opening.offset)
+            descriptors, passed = [*passed, *orders.entrusted(self._vault, self._record.job, self._file)], []
             worker.transfer(self._key, order, descriptors, self._news)
             failpoint("transfer.ordered")
             if await self._ended:
@@ -160,12 +156,6 @@ class Attempt:
         self._acting = identity
         self._side = ErrorContext.LOCAL_FILE if identity is self._local else ErrorContext.REMOTE_FILE
 
-    def _check(self) -> None:
-        """What forbids this attempt before anything is opened."""
-        self._check_whole()
-        if self._path is None:
-            self._check_http()
-
     async def _open_all(self, passed: list[int]) -> None:
         """Add the descriptors for the worker: of the file that is made, and of a file that is read."""
         reader, maker = (self._local, self._network) if self._file.is_upload else (self._network, self._local)
@@ -180,63 +170,6 @@ class Attempt:
         finally:
             if source is not None:
                 passed.append(source)
-
-    def _order(self) -> Message:
-        file = self._file
-        validators = file.validators
-        properties = self._record.job.properties
-        refusal = certificate_checks.refusal(self._engine, self._record)
-        return {
-            "url": file.present_remote_name,
-            "is_upload": file.is_upload,
-            "offset": self._opening.offset,
-            "validators": {
-                "size_bytes": validators.size_bytes,
-                "etag": validators.etag,
-                "last_modified": validators.last_modified,
-            },
-            "is_foreground": properties.priority is Priority.FOREGROUND,
-            "proxy": {
-                "usage": properties.proxy_usage.name.lower(),
-                "list": properties.proxy_list,
-                "bypass": properties.proxy_bypass_list,
-            },
-            "tls_refusal": None if refusal is None else {"hresult": refusal.hresult, "detail": refusal.text},
-        }
-
-    def _entrusted(self) -> list[int]:
-        """What was entrusted to the job and goes into its requests: a memory file, which no message has room for."""
-        if self._headers is None:
-            return []
-        memory = os.memfd_create("entrusted", os.MFD_CLOEXEC)
-        os.write(memory, json.dumps({"headers": secrets.fields_of(self._headers)}).encode())
-        os.lseek(memory, 0, os.SEEK_SET)
-        return [memory]
-
-    def _check_whole(self) -> None:
-        """Rather nothing than another file than the one that was asked for, or bytes that nobody requested (§8.9)."""
-        step = "add the whole file to another job" if self._file.ranges else "switch on_demand_mode off to get the file"
-        if self._file.ranges or self._record.job.properties.on_demand_mode:
-            kind = "a file with ranges" if self._file.ranges else "ranges on demand"
-            text = f"cannot fetch {kind}: this version transfers whole files only; {step}"
-            raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
-
-    def _check_http(self) -> None:
-        """Setters store the proxy lists unread; that they cannot be used is found here (jobs.md §7.2)."""
-        if self._file.is_upload:
-            text = "uploads to web servers need the upload protocol, which this version does not have; use file:///path"
-            raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
-        settings = self._record.job.properties
-        ignored = _would_be_ignored(settings)
-        if ignored:
-            text = f"cannot honour {ignored} yet, and does not connect without; take it back to transfer the job"
-            raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
-        try:
-            proxies.of_settings(settings.proxy_usage, settings.proxy_list, settings.proxy_bypass_list)
-        except proxies.BadProxiesError as error:
-            code = codes.BG_E_INVALID_PROXY_INFO
-            raise BitsError(code, str(error), context=ErrorContext.GENERAL_TRANSPORT) from None
-        self._headers = self._vault.headers(self._record.job)
 
     # -- files of this machine as remote files --------------------------------------------------------------------
 
@@ -442,14 +375,3 @@ class Attempt:
             is_fatal=isinstance(error, CannotFetchError),
         )
         self._apply(failed)
-
-
-def _would_be_ignored(settings: Properties) -> str:
-    """What makes a request safer, or another one, and is not built; empty if there is no such setting."""
-    if settings.http_method:
-        return f"the HTTP method {settings.http_method}"
-    if SecurityFlags.ENABLE_CRL_CHECK in settings.security_flags:
-        return "the check of revocation lists (security_flags ENABLE_CRL_CHECK)"
-    if SecurityFlags.REDIRECT_DISALLOW in settings.security_flags:
-        return "the refusal of redirects (security_flags REDIRECT_DISALLOW)"
-    return ""
