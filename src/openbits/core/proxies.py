@@ -1,91 +1,137 @@
-"""Which proxy a request goes through: the settings of a job read and applied (jobs.md §9.7).
+"""Which proxy a request goes through: proxy settings read and applied (jobs.md §9.7).
 
-Proxy list: items `[protocol=][protocol://]server[:port]`, separated by spaces or semicolons. The protocol before `=`
+Proxy list: items `[protocol=][kind://]server[:port]`, separated by spaces or semicolons. The protocol before `=`
 says for which URLs; an item without one is the default for the rest. A protocol has no proxy: direct. Several proxies
-of one protocol are tried in order. Bypass list: host names and addresses that are reached directly; `*` only leftmost;
-`<local>` means every name without a dot.
+of one protocol are tried in order. `kind` says how the proxy is spoken to: `http` (the default), `https`, and, which
+BITS does not have, `socks5`; such a proxy is always the one that looks names up, as `socks5h` says for those who know
+it from curl. Bypass list: host names and addresses that are reached directly; `*` only leftmost; `<local>` means every
+name without a dot. What the field calls no_proxy is another grammar (`core.no_proxy`).
 
 Setters store the lists unread (§7.2), except that no user name or password gets in; this is where they are read.
 """
 
-import ipaddress
+import enum
 import re
 from dataclasses import dataclass
 from typing import Final
 
-from openbits.core.enums import ProxyUsage
+from openbits.core.no_proxy import Exceptions, canonical, parse_address
 
 PROTOCOLS: Final = ("http", "https")
 
-DEFAULT_PORT: Final = 80
-
 MAX_TOGETHER: Final = 48_000
-"""Characters of both lists: they travel to the worker in one message of 64 KiB. Each may be stored up to 32,000."""
+"""Characters of all lists: they travel to the worker in one message of 64 KiB. Each may be stored up to 32,000."""
 
 _SERVER: Final = r"(?P<host>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])"
-_PROXY: Final = re.compile(rf"(?:(?P<protocol>\w+)=)?(?:(?P<scheme>\w+)://)?{_SERVER}(?::(?P<port>[0-9]{{1,5}}))?/?")
+_PROXY: Final = re.compile(rf"(?:(?P<protocol>\w+)=)?(?:(?P<kind>\w+)://)?{_SERVER}(?::(?P<port>[0-9]{{1,5}}))?/?")
 _NAME: Final = re.compile(r"\*?[A-Za-z0-9._-]{0,255}")
 _SHOWN: Final = 60
 
 
 class BadProxiesError(ValueError):
-    """A list cannot be read; says which item and why."""
+    """Proxy settings cannot be read; says which item and why."""
+
+
+class Usage(enum.StrEnum):
+    """What proxy settings mean, once PRECONFIG is looked up; the words of settings files."""
+
+    ENVIRONMENT = "environment"
+    """Nothing is said here: the next source is asked. Never in effect."""
+    NO_PROXY = "no-proxy"
+    OVERRIDE = "override"
+    AUTODETECT = "autodetect"
+    """A script that is looked for in the network (WPAD) decides for each file."""
+    SCRIPT = "script"
+    """The script at a given URL decides for each file."""
+
+
+class Kind(enum.StrEnum):
+    """How a proxy is spoken to."""
+
+    HTTP = "http"
+    HTTPS = "https"
+    SOCKS5 = "socks5"
+
+
+DEFAULT_PORTS: Final = {Kind.HTTP: 80, Kind.HTTPS: 443, Kind.SOCKS5: 1080}
+
+KINDS: Final = {"http": Kind.HTTP, "https": Kind.HTTPS, "socks5": Kind.SOCKS5, "socks5h": Kind.SOCKS5}
+"""The words of lists and environment variables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """One HTTP proxy; `host` is a name, an IPv4 address, or an IPv6 address in brackets."""
+    """One proxy; `host` is a name, an IPv4 address, or an IPv6 address in brackets."""
 
     host: str
     port: int
+    kind: Kind = Kind.HTTP
 
     @property
     def label(self) -> str:
-        """`host:port`."""
-        return f"{self.host}:{self.port}"
+        """`host:port`, with the kind before it if that is not HTTP."""
+        return f"{self.host}:{self.port}" if self.kind is Kind.HTTP else f"{self.kind}://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Proxy settings in effect, as texts: what a worker is told (docs/processes.md). `source`: who says so."""
+
+    usage: Usage = Usage.NO_PROXY
+    proxy_list: str = ""
+    bypass: str = ""
+    no_proxy: str = ""
+    script_url: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxies:
-    """The choice for every URL. `note` is what people should know about how it was made."""
+    """The choice for every URL, by lists."""
 
     rows: tuple[tuple[str, Proxy], ...] = ()
     """Protocol of URLs ("" for the rest) and proxy, in order."""
     bypass: tuple[str, ...] = ()
-    note: str = ""
+    exceptions: Exceptions = Exceptions()
 
-    def of(self, scheme: str, host: str) -> tuple[Proxy, ...]:
-        """The proxies for a URL with this scheme and host, in the order to try them; none: connect directly."""
-        name = _canonical(host)
-        if any(_is_bypassed(item, name) for item in self.bypass):
+    def of(self, scheme: str, host: str, port: int) -> tuple[Proxy, ...]:
+        """The proxies for a URL of this server, in the order to try them; none: connect directly."""
+        if self.why_bypassed(host, port):
             return ()
         own = tuple(proxy for protocol, proxy in self.rows if protocol == scheme)
         return own or tuple(proxy for protocol, proxy in self.rows if not protocol)
 
+    def why_bypassed(self, host: str, port: int) -> str:
+        """The item of the lists because of which this server is reached directly; empty if there is none."""
+        name = canonical(host)
+        return next((item for item in self.bypass if _is_bypassed(item, name)), "") or self.exceptions.match(host, port)
 
-DIRECT: Final = Proxies()
 
-_UNDETECTED: Final = Proxies(note="no proxy was looked for (AUTODETECT is not built yet), connected directly")
+def read(settings: Settings) -> Proxies:
+    """The choice that the lists mean; settings that have none mean to connect directly.
 
-
-def of_settings(usage: ProxyUsage, proxy_list: str, bypass_list: str) -> Proxies:
-    """The choice that the settings of a job mean. Raises BadProxiesError (BG_E_INVALID_PROXY_INFO) for OVERRIDE.
-
-    PRECONFIG is direct: nothing of the user's or the system's configuration is read (OPEN-48).
+    Raises BadProxiesError (BG_E_INVALID_PROXY_INFO).
     """
-    if usage is ProxyUsage.OVERRIDE:
-        return _parse(proxy_list, bypass_list)
-    return _UNDETECTED if usage is ProxyUsage.AUTODETECT else DIRECT
-
-
-def _parse(proxy_list: str, bypass_list: str) -> Proxies:
-    together = len(proxy_list) + len(bypass_list)
+    if settings.usage is not Usage.OVERRIDE:
+        return Proxies()
+    together = len(settings.proxy_list) + len(settings.bypass) + len(settings.no_proxy)
     if together > MAX_TOGETHER:
         raise BadProxiesError(f"proxy list and bypass list have {together} characters, at most {MAX_TOGETHER} are used")
-    rows = tuple(_row(item) for item in _items(proxy_list))
+    rows = tuple(_row(item) for item in _items(settings.proxy_list))
     if not rows:
         raise BadProxiesError("the proxy list names no proxy")
-    return Proxies(rows=rows, bypass=tuple(_bypass(item) for item in _items(bypass_list)))
+    bypass = tuple(_bypass(item) for item in _items(settings.bypass))
+    return Proxies(rows=rows, bypass=bypass, exceptions=Exceptions.parse(settings.no_proxy))
+
+
+def proxy_of(kind: str, host: str, port: str) -> Proxy | None:
+    """A proxy by its parts as texts, an empty port being that of the kind; None if they make none."""
+    if kind not in KINDS or not re.fullmatch(_SERVER, host) or not re.fullmatch("[0-9]{0,5}", port):
+        return None
+    number = int(port or DEFAULT_PORTS[KINDS[kind]])
+    if not 0 < number <= 0xFFFF or (host.startswith("[") and parse_address(host) is None):
+        return None
+    return Proxy(host=host, port=number, kind=KINDS[kind])
 
 
 def _items(text: str) -> list[str]:
@@ -95,21 +141,21 @@ def _items(text: str) -> list[str]:
 def _row(item: str) -> tuple[str, Proxy]:
     match = _PROXY.fullmatch(item)
     if match is None:
-        raise _unreadable("proxy", item, "write [protocol=][protocol://]server[:port]")
-    protocol, scheme = (match["protocol"] or "").lower(), (match["scheme"] or "http").lower()
+        raise _unreadable("proxy", item, "write [protocol=][kind://]server[:port]")
+    protocol, kind = (match["protocol"] or "").lower(), (match["kind"] or "http").lower()
     if protocol and protocol not in PROTOCOLS:
         raise _unreadable("proxy", item, f"the protocol before = is one of {', '.join(PROTOCOLS)}")
-    if scheme != "http":
-        raise _unreadable("proxy", item, f"proxies are spoken to in http, {scheme} is not built yet")
-    port = int(match["port"] or DEFAULT_PORT)
-    if not 0 < port <= 0xFFFF or (match["host"].startswith("[") and _address(match["host"]) is None):
+    if kind not in KINDS:
+        raise _unreadable("proxy", item, f"proxies are spoken to in one of {', '.join(KINDS)}")
+    proxy = proxy_of(kind, match["host"], match["port"] or "")
+    if proxy is None:
         raise _unreadable("proxy", item, "this is no address or no port")
-    return protocol, Proxy(host=match["host"], port=port)
+    return protocol, proxy
 
 
 def _bypass(item: str) -> str:
-    if item.lower() == "<local>" or _address(item) is not None or _NAME.fullmatch(item):
-        return _canonical(item)
+    if item.lower() == "<local>" or parse_address(item) is not None or _NAME.fullmatch(item):
+        return canonical(item)
     raise _unreadable("bypass", item, "write a host name, an address, <local>, or * and the end of names")
 
 
@@ -119,18 +165,5 @@ def _unreadable(kind: str, item: str, rule: str) -> BadProxiesError:
 
 def _is_bypassed(item: str, host: str) -> bool:
     if item == "<local>":
-        return "." not in host and _address(host) is None
+        return "." not in host and parse_address(host) is None
     return host.endswith(item[1:]) if item.startswith("*") else host == item
-
-
-def _canonical(host: str) -> str:
-    """One spelling for one host: lower case, no dot at the end, addresses as the library writes them."""
-    address = _address(host)
-    return host.lower().removesuffix(".") if address is None else str(address)
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return None
