@@ -35,7 +35,8 @@ def progressed(count: int) -> events.Event:
 
 
 def transferred(size: int) -> events.Event:
-    return events.FileTransferred(epoch=1, file_index=1, size_bytes=size)
+    whole = events.TransferredFile(file_index=1, size_bytes=size)
+    return events.FilesTransferred(epoch=1, files=(whole,))
 
 
 @pytest.mark.parametrize("event", [connected(40), connected(None), progressed(40)])

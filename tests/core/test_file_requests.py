@@ -87,13 +87,22 @@ def test_the_old_name_again_takes_the_new_one_back(a_job: Make, now: Now) -> Non
 def test_a_finished_file_keeps_its_data_and_a_request_for_another_file_goes_on(a_job: Make, now: Now) -> None:
     whole, half = a_job(JobState.TRANSFERRED).files[0], a_job(JobState.TRANSFERRING).files[0]
     whole = replace(whole, validators=BEGUN)
-    job = a_job(JobState.TRANSFERRING, files=(whole, half, half))
+    job = a_job(JobState.TRANSFERRING, files=(whole, half, a_job().files[0]))
     for index in (0, 2):
         after, effects = step(job, events.SetRemoteNames(names=((index, OTHER),)), now)
         assert (after.state, effects) == (JobState.TRANSFERRING, [])
     done = renamed(job, now).files[0]
     assert (done.is_transferred, done.transferred_bytes, done.validators) == (True, 100, BEGUN)
     assert renamed(a_job(JobState.TRANSFERRED), now).state is JobState.TRANSFERRED
+
+
+def test_a_file_that_is_prepared_beside_the_current_one_is_asked_for_anew_under_its_new_name(
+    a_job: Make, now: Now
+) -> None:
+    half = a_job(JobState.TRANSFERRING).files[0]
+    job = a_job(JobState.TRANSFERRING, files=(half, half))
+    after, effects = step(job, events.SetRemoteNames(names=((1, OTHER),)), now)
+    assert (after.state, effects) == (JobState.QUEUED, [events.StopTransfer()])
 
 
 @pytest.mark.parametrize("url", ["", "ftp://h/a", "no url", "http://h/" + "a" * 261, "http://h/" + "a/" * 1096])
@@ -249,7 +258,7 @@ def test_a_refused_file_of_a_failed_job_is_its_error_and_the_first_one_is_told(a
 
 def test_complete_validates(a_job: Make, now: Now) -> None:
     job, _ = step(a_job(JobState.TRANSFERRED), events.Complete(), now)
-    published, _ = step(job, events.FilePublished(file_index=0), now)
+    published, _ = step(job, events.FilesPublished(file_indexes=(0,)), now)
     assert published.files[0].is_valid
 
 
@@ -308,7 +317,7 @@ def test_a_request_to_a_suspended_job_only_records(a_job: Make, now: Now) -> Non
     queued, _ = step(asked, events.Resume(), now)
     connecting, effects = step(queued, events.SlotGranted(), now)
     assert connecting.state is JobState.CONNECTING
-    assert effects == [events.StartTransfer(file_index=1, epoch=1)]
+    assert effects == [events.StartTransfer(epoch=1)]
 
 
 def test_t11_nothing_requested_means_no_traffic(a_job: Make, now: Now) -> None:
@@ -331,13 +340,36 @@ def test_a_request_for_an_earlier_file_comes_first_the_same_file_goes_on(a_job: 
     files = (half, replace(half, wanted=(part(60, 5),)))
     job = a_job(JobState.TRANSFERRING, files=files, properties=ON_DEMAND)
     more, effects = step(job, events.RequestRanges(file_index=1, ranges=(part(70, 5),)), now)
-    assert (more.state, effects, more.files[1].wanted) == (JobState.TRANSFERRING, [], (part(70, 5), part(60, 5)))
+    assert (more.state, more.files[1].wanted) == (JobState.TRANSFERRING, (part(70, 5), part(60, 5)))
+    assert effects == [events.RepositionTransfer(file_index=1)]
     other, effects = step(job, events.RequestRanges(file_index=0, ranges=(part(70, 5),)), now)
     assert (other.state, effects) == (JobState.QUEUED, [events.StopTransfer()])
 
 
 def filled(*parts: Range, index: int = 0) -> events.RangesFilled:
     return events.RangesFilled(epoch=1, file_index=index, ranges=parts)
+
+
+def test_t11_what_is_wanted_up_to_the_end_ends_with_the_file(a_job: Make, now: Now) -> None:
+    """Requested before anybody knew the size."""
+    begun = a_job(JobState.TRANSFERRING).files[0]
+    asked = replace(begun, size_bytes=None, validators=Validators(), wanted=(part(60, None),))
+    job = a_job(JobState.TRANSFERRING, files=(asked,), properties=ON_DEMAND)
+    known, _ = step(job, events.Connected(epoch=1, file_index=0, size_bytes=100, validators=BEGUN), now)
+    after, effects = step(known, filled(part(60, 40)), now)
+    assert after.files[0].wanted == ()
+    assert (after.state, effects) == (JobState.SUSPENDED, [events.StopTransfer()])
+
+
+def test_a_position_that_was_reached_is_no_request_any_more(a_job: Make, now: Now) -> None:
+    """Or the next attempt would ask for what is behind the end of the file."""
+    begun = replace(a_job(JobState.TRANSFERRING).files[0], size_bytes=None, validators=Validators())
+    job = a_job(JobState.TRANSFERRING, files=(begun,))
+    asked, _ = step(job, events.UpdateDownloadPosition(file_index=0, offset=60), now)
+    connected = events.Connected(epoch=1, file_index=0, size_bytes=100, validators=BEGUN)
+    after, _ = step(step(asked, connected, now)[0], filled(part(60, 40)), now)
+    again, _ = step(after, connected, now)
+    assert (again.state, again.files[0].wanted) == (JobState.TRANSFERRING, ())
 
 
 def test_parts_that_arrive_are_progress_and_not_wanted_any_more(a_job: Make, now: Now) -> None:
@@ -365,7 +397,7 @@ def test_when_a_file_has_what_was_requested_the_next_one_follows(a_job: Make, no
     half = replace(a_job(JobState.TRANSFERRING).files[0], wanted=(part(60, 5),))
     job = a_job(JobState.TRANSFERRING, files=(half, half), properties=ON_DEMAND)
     after, effects = step(job, filled(part(60, 5)), now)
-    assert (after.state, effects) == (JobState.TRANSFERRING, [events.StartTransfer(file_index=1, epoch=2)])
+    assert (after.state, after.next_file, effects) == (JobState.TRANSFERRING, 1, [])
 
 
 def test_parts_that_arrive_out_of_order_do_not_end_an_ordinary_download(a_job: Make, now: Now) -> None:
@@ -394,7 +426,7 @@ def test_a_requested_part_outside_of_the_file_fails_the_job_once(a_job: Make, a_
 def test_a_position_puts_the_rest_of_the_file_first(a_job: Make, now: Now) -> None:
     job = a_job(JobState.TRANSFERRING)
     after, effects = step(job, events.UpdateDownloadPosition(file_index=0, offset=80), now)
-    assert (after.state, effects) == (JobState.TRANSFERRING, [])
+    assert (after.state, effects) == (JobState.TRANSFERRING, [events.RepositionTransfer(file_index=0)])
     assert after.files[0].wanted == (part(80, 20),)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from tests.core.happened import created, transferred
 
 from openbits.core import codes, events, transitions
 from openbits.core.enums import CertStore, JobState, JobType, NotifyFlags, Priority, TokenFlags
@@ -158,7 +159,7 @@ def _settings(job: Job) -> Iterator[events.Event]:
 
 def _of_file(job: Job, index: int, a_file: File) -> Iterator[events.Event]:
     """What concerns one file and no attempt."""
-    yield events.FilePublished(file_index=index)
+    yield events.FilesPublished(file_indexes=(index,))
     for name in (job.files[index].remote_name, "file:///elsewhere"):
         yield events.RemoteDirectoryFound(file_index=index, remote_name=name, directory=a_file.directory)
     yield events.TemporariesRemoved(file_indexes=(index,))
@@ -174,7 +175,7 @@ def _of_attempt(
     epoch: int, index: int, a_temporary: Temporary, error: Callable[..., JobError]
 ) -> Iterator[events.Event]:
     """The news of an attempt."""
-    yield events.TemporaryCreated(epoch=epoch, file_index=index, temporary=a_temporary)
+    yield created(epoch, index, a_temporary)
     yield events.TemporaryAdopted(epoch=epoch, file_index=index, temporary=replace(a_temporary, name=COPY))
     yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=None)
     yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=5)
@@ -183,15 +184,16 @@ def _of_attempt(
         filled = (Range(offset=50, length_bytes=end - 50),)
         yield events.RangesFilled(epoch=epoch, file_index=index, ranges=filled)
     yield events.FileRestarted(epoch=epoch, file_index=index, note="changed")
-    yield events.FileTransferred(epoch=epoch, file_index=index, size_bytes=100)
+    yield transferred(epoch, index, 100)
     yield events.CertificateDeclined(epoch=epoch, error=error(codes.E_FAIL))
     for code in (codes.BG_E_CONNECTION_CLOSED, codes.BG_E_HTTP_ERROR_403, codes.BG_E_DESTINATION_LOCKED):
+        yield events.Postponed(epoch=epoch, error=replace(error(codes.HTTP_STATUS_429), retry_after_seconds=40.0))
         yield events.AttemptFailed(epoch=epoch, error=error(code), spread=0.05)
 
 
 def _is_impossible(job: Job, event: events.Event) -> bool:
-    if isinstance(event, events.FilePublished):
-        return not (job.is_completing and job.files[event.file_index].is_transferred)
+    if isinstance(event, events.FilesPublished):
+        return not (job.is_completing and job.files[event.file_indexes[0]].is_transferred)
     if isinstance(event, events.TemporaryAdopted):
         is_heard = job.state.is_active and event.epoch == job.epoch
         return is_heard and event.temporary not in [leftover.temporary for leftover in job.leftovers]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 import pytest
+from tests.core.happened import created
 
 from openbits.core import access, codes, events
 from openbits.core.enums import Integrity, JobState, TokenFlags
@@ -120,6 +121,7 @@ KEPT = {
     *("created_at", "modified_at", "transferred_at", "state_since", "helper_token_flags", "was_resumed"),
     *("is_completing", "epoch", "attempt", "retry_at", "retry_by_event", "stalled_seconds", "stalled_since"),
     *("leftovers", "pending_notice", "notice_seq", "untold_files", "transfer_seconds", "transferring_since", "reply"),
+    "settled_files",  # follows from the files
     "owner_integrity",  # that of the new owner
     "needs_certificate_callback",  # without it the job would connect unasked (jobs.md §9.8 V6)
 }
@@ -129,6 +131,7 @@ KEPT_PROPERTIES = {
     *("maximum_download_seconds", "file_acl_flags", "peer_caching_flags", "security_flags", "http_method"),
     *("cost_flags", "dynamic_content", "high_performance", "max_download_size_bytes"),
     *("use_stored_proxy_credentials", "minimum_notification_interval_ms", "on_demand_mode"),
+    *("parallel_files", "maximum_rate_bytes_per_second", "segments"),
 }
 TAKEN_PROPERTIES = {"notification_clsid"}
 """The program would be that of whoever set the class."""
@@ -213,9 +216,9 @@ def test_why_a_file_begins_again_under_another_identity_stays_in_its_note(
     a_job: Make, a_temporary: MakeTemporary, now: Now
 ) -> None:
     job, made = a_job(JobState.TRANSFERRING), a_temporary(".BIT00000002.tmp", ino=0, uid=1003)
-    job, _ = step(job, events.TemporaryCreated(epoch=1, file_index=0, temporary=made, note="because"), now)
+    job, _ = step(job, created(1, 0, made, note="because"), now)
     confirmed = replace(made, ino=5)
-    job, _ = step(job, events.TemporaryCreated(epoch=1, file_index=0, temporary=confirmed, note="because"), now)
+    job, _ = step(job, created(1, 0, confirmed, note="because"), now)
     assert (job.files[0].note, job.files[0].transferred_bytes) == ("because", 0)
     job, _ = step(job, events.Connected(epoch=1, file_index=0, validators=VERSION, size_bytes=100), now)
     assert job.files[0].note == "because"

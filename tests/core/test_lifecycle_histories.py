@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.happened import created, transferred
 
 from openbits.core import codes, events, scheduler, transitions
 from openbits.core.enums import ErrorContext, JobState, Priority, TokenFlags
@@ -57,7 +58,7 @@ def news_of(job: Job, number: int) -> Iterator[events.Event]:
             here: dict[str, Any] = {"epoch": epoch, "file_index": index}
             made = Temporary(name=f".BIT{number:08x}.tmp", dev=1, ino=number, birth_ns=1, uid=1000, by_helper=False)
             grown = job.files[index].transferred_bytes + number
-            yield events.TemporaryCreated(temporary=made, **here)
+            yield created(epoch, index, made)
             here_again = Leftover(directory=job.files[index].directory, temporary=made)
             yield events.LeftoverNoted(leftover=here_again)
             if job.files[index].temporary is not None and here_again in job.leftovers:
@@ -65,11 +66,11 @@ def news_of(job: Job, number: int) -> Iterator[events.Event]:
             yield events.Connected(validators=Validators(etag=f'"{number}"'), size_bytes=None, **here)
             yield events.Progressed(transferred_bytes=grown, **here)
             yield events.FileRestarted(note="ETag changed", **here)
-            yield events.FileTransferred(size_bytes=grown, **here)
+            yield transferred(epoch, index, grown)
             yield events.AttemptFailed(epoch=epoch, error=error(CODES[number % len(CODES)]), spread=0.05)
     if job.is_completing:
         yield from (
-            events.FilePublished(file_index=index)
+            events.FilesPublished(file_indexes=(index,))
             for index, file in enumerate(job.files)
             if file.is_transferred and not file.is_published
         )
@@ -134,14 +135,14 @@ def next_step_to_the_end(job: Job) -> events.Event | None:
         index = next(ready, None)
         is_done = index is None and job.current_file is None
         failed = events.PublishingEnded(error=None if is_done else error(codes.E_ACCESSDENIED))
-        return failed if index is None else events.FilePublished(file_index=index)
+        return failed if index is None else events.FilesPublished(file_indexes=(index,))
     match job.state:
         case JobState.SUSPENDED | JobState.ERROR | JobState.TRANSIENT_ERROR:
             return events.Resume()
         case JobState.QUEUED:
             return events.SlotGranted()
         case JobState.CONNECTING | JobState.TRANSFERRING:
-            return events.FileTransferred(epoch=job.epoch, file_index=job.current_file or 0, size_bytes=1)
+            return transferred(job.epoch, job.current_file or 0, 1)
         case JobState.TRANSFERRED:
             return events.Complete()
         case _:
@@ -283,7 +284,7 @@ class Machine:
     def report(self, job_id: JobId, job: Job) -> None:
         done = self.left[job_id] <= 1e-9
         if done:
-            self.happen(job_id, events.FileTransferred(epoch=job.epoch, file_index=0, size_bytes=1))
+            self.happen(job_id, transferred(job.epoch, 0, 1))
         elif self.failures[job_id] and self.boot - self.active_since[job_id] >= 1.0:
             self.failures[job_id] -= 1
             self.happen(job_id, events.AttemptFailed(epoch=job.epoch, error=error(codes.BG_E_CONNECTION_CLOSED)))

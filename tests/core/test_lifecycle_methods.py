@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from tests.core.happened import transferred
 
 from openbits.core import codes, events
 from openbits.core.enums import JobState, JobType, Notice, Priority, TokenFlags
@@ -61,7 +62,7 @@ def _published(job: Job, now: Now) -> Job:
     """The broker renames what is there, and says so."""
     for index, file in enumerate(job.files):
         if file.is_transferred and not file.is_published:
-            job, _ = step(job, events.FilePublished(file_index=index), now)
+            job, _ = step(job, events.FilesPublished(file_indexes=(index,)), now)
     job, _ = step(job, events.PublishingEnded(error=None), now)
     return job
 
@@ -142,7 +143,7 @@ def test_complete_keeps_finished_files_and_removes_the_others(
     whole = a_job(JobState.TRANSFERRED).files[0]
     half = a_file("second", temporary=a_temporary(".BIT00000002.tmp"), transferred_bytes=10)
     job, _ = step(a_job(JobState.SUSPENDED, files=(whole, half)), events.Complete(), now)
-    job, _ = step(job, events.FilePublished(file_index=0), now)
+    job, _ = step(job, events.FilesPublished(file_indexes=(0,)), now)
     job, effects = step(job, events.PublishingEnded(error=None), now)
     assert job.state is JobState.ACKNOWLEDGED
     assert effects == [events.RemoveTemporaries()]
@@ -166,7 +167,7 @@ def test_complete_with_no_file_finished_is_partial(a_job: Make, now: Now) -> Non
 
 def test_a_file_that_finishes_during_the_stop_counts_as_finished(a_job: Make, now: Now) -> None:
     job, _ = step(a_job(JobState.TRANSFERRING), events.Complete(), now)
-    job, effects = step(job, events.FileTransferred(epoch=1, file_index=0, size_bytes=100), now)
+    job, effects = step(job, transferred(1, 0, 100), now)
     assert effects == []
     job, effects = step(job, events.PublishingEnded(error=None), now)
     assert effects == [events.PublishFiles()]
@@ -211,7 +212,7 @@ def test_a_file_whose_temporary_was_lost_is_fetched_again_after_resume(
     assert [leftover.temporary for leftover in job.leftovers] == [temporary]
     job, _ = step(job, events.Resume(), now)
     _, effects = step(job, events.SlotGranted(), now)
-    assert effects == [events.StartTransfer(file_index=0, epoch=2)]
+    assert effects == [events.StartTransfer(epoch=2)]
 
 
 def test_a_transferred_job_whose_rename_failed_is_not_announced_twice(

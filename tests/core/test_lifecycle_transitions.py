@@ -2,13 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from tests.core.happened import created, transferred
 
 from openbits.core import codes, events
 from openbits.core.enums import ErrorContext, JobState, JobType, Notice, Priority, ProxyUsage, TokenFlags
 from openbits.core.errors import BitsError
-from openbits.core.lifecycle import InvariantBrokenError, new_job, next_timer, step, timer_event
+from openbits.core.lifecycle import (
+    InvariantBrokenError,
+    is_forgotten,
+    new_job,
+    next_timer,
+    removable,
+    step,
+    timer_event,
+)
 from openbits.core.model import File, Job, JobError, Leftover, Now, Range, Temporary, Validators
 from openbits.core.properties import Properties
 from openbits.core.timers import gives_up_at
@@ -57,7 +67,7 @@ def test_t4_a_slot_starts_the_first_file_that_is_not_there(a_job: MakeJob, a_fil
     files = (a_file("first", is_transferred=True), a_file("second"))
     after, effects = step(a_job(JobState.QUEUED, epoch=6, files=files), events.SlotGranted(), now)
     assert after.state is JobState.CONNECTING
-    assert effects == [events.StartTransfer(file_index=1, epoch=7)]
+    assert effects == [events.StartTransfer(epoch=7)]
     assert after.epoch == 7
 
 
@@ -135,9 +145,9 @@ def test_t8_a_remote_file_may_change_three_times(a_job: MakeJob, now: Now) -> No
         job, effects = step(replace(job, files=(replace(job.files[0], transferred_bytes=9),)), changed, now)
         assert (job.state, effects) == (JobState.TRANSFERRING, [])
         assert (job.files[0].restarts, job.files[0].transferred_bytes) == (restarts, 0)
-        assert job.files[0].note == "ETag a, now b"
+        assert job.files[0].note == f"ETag a, now b; begun again ({restarts} of 3 times a day)"
     job, effects = step(job, changed, now)
-    assert job.state is JobState.ERROR
+    assert (job.state, job.files[0].note) == (JobState.ERROR, "ETag a, now b")
     assert effects == [events.StopTransfer(), events.Notify(1)]
     assert job.error is not None
     assert (job.error.code, job.error.context) == (0x80200073, ErrorContext.REMOTE_FILE)
@@ -180,11 +190,11 @@ def test_t10_files_move_one_after_the_other_and_then_the_job_is_transferred(
     a_job: MakeJob, a_file: MakeFile, now: Now
 ) -> None:
     job = a_job(JobState.TRANSFERRING, files=(a_file("first"), a_file("second")))
-    job, effects = step(job, events.FileTransferred(epoch=1, file_index=0, size_bytes=100), now)
-    assert (job.state, effects) == (JobState.TRANSFERRING, [events.StartTransfer(file_index=1, epoch=2)])
-    job, effects = step(job, connected(2, 1), now)
+    job, effects = step(job, transferred(1, 0, 100), now)
+    assert (job.state, effects, job.current_file) == (JobState.TRANSFERRING, [], 1)  # the same attempt moves the next
+    job, effects = step(job, connected(1, 1), now)
     assert (job.state, effects) == (JobState.TRANSFERRING, [])
-    job, effects = step(job, events.FileTransferred(epoch=2, file_index=1, size_bytes=0), now)
+    job, effects = step(job, transferred(1, 1, 0), now)
     assert job.state is JobState.TRANSFERRED
     assert effects == [events.StopTransfer(), events.Notify(1)]
     assert (job.pending_notice, job.transferred_at) == (Notice.TRANSFERRED, now.wall)
@@ -193,7 +203,7 @@ def test_t10_files_move_one_after_the_other_and_then_the_job_is_transferred(
 
 def test_t10_a_job_may_complete_itself(a_job: MakeJob, now: Now) -> None:
     job = a_job(JobState.TRANSFERRING, properties=Properties(auto_complete=True))
-    after, effects = step(job, events.FileTransferred(epoch=1, file_index=0, size_bytes=100), now)
+    after, effects = step(job, transferred(1, 0, 100), now)
     assert (after.state, after.is_completing) == (JobState.TRANSFERRED, True)
     assert effects == [events.StopTransfer(), events.PublishFiles(), events.Notify(1)]
 
@@ -368,7 +378,7 @@ def test_t19_a_refused_file_from_the_origin_fails_the_job_and_resume_fetches_it_
     job, _ = step(job, events.Resume(), now)
     assert job.transferred_at is None
     _, effects = step(job, events.SlotGranted(), now)
-    assert effects == [events.StartTransfer(file_index=0, epoch=2)]
+    assert effects == [events.StartTransfer(epoch=2)]
 
 
 def test_t20_a_refused_file_from_a_peer_is_fetched_from_the_origin(a_job: MakeJob, now: Now) -> None:
@@ -397,7 +407,7 @@ def test_t21_a_declined_certificate_is_tried_again(
 def test_t22_complete_publishes_and_ends_the_job(a_job: MakeJob, now: Now) -> None:
     job, effects = step(a_job(JobState.TRANSFERRED), events.Complete(), now)
     assert effects == [events.PublishFiles()]
-    job, effects = step(job, events.FilePublished(file_index=0), now)
+    job, effects = step(job, events.FilesPublished(file_indexes=(0,)), now)
     assert (job.files[0].is_published, job.files[0].temporary, effects) == (True, None, [])
     job, effects = step(job, events.PublishingEnded(error=None), now)
     assert (job.state, effects, job.pending_notice) == (JobState.ACKNOWLEDGED, [], None)
@@ -532,7 +542,7 @@ def test_news_of_an_older_attempt_is_dropped(a_job: MakeJob, an_error: MakeError
     for event in (
         connected(1),
         events.Progressed(epoch=1, file_index=0, transferred_bytes=99),
-        events.FileTransferred(epoch=1, file_index=0, size_bytes=100),
+        transferred(1, 0, 100),
         failed(an_error()),
     ):
         assert step(job, event, now) == (job, [])
@@ -543,10 +553,10 @@ def test_news_of_a_stopped_job_is_dropped(a_job: MakeJob, now: Now) -> None:
     assert step(job, events.Progressed(epoch=1, file_index=0, transferred_bytes=99), now) == (job, [])
 
 
-def test_news_of_the_wrong_file_is_a_defect(a_job: MakeJob, a_file: MakeFile, now: Now) -> None:
-    job = a_job(JobState.TRANSFERRING, files=(a_file("first"), a_file("second")))
+def test_news_of_a_file_that_is_transferred_is_a_defect(a_job: MakeJob, a_file: MakeFile, now: Now) -> None:
+    job = a_job(JobState.TRANSFERRING, files=(a_file("first", is_transferred=True), a_file("second")))
     with pytest.raises(InvariantBrokenError):
-        step(job, events.Progressed(epoch=1, file_index=1, transferred_bytes=1), now)
+        step(job, events.Progressed(epoch=1, file_index=0, transferred_bytes=1), now)
 
 
 def test_a_new_temporary_begins_at_zero_and_the_old_one_is_remembered(
@@ -554,12 +564,12 @@ def test_a_new_temporary_begins_at_zero_and_the_old_one_is_remembered(
 ) -> None:
     job = a_job(JobState.TRANSFERRING)
     new = a_temporary(".BIT00000002.tmp", ino=0)
-    job, effects = step(job, events.TemporaryCreated(epoch=1, file_index=0, temporary=new), now)
+    job, effects = step(job, created(1, 0, new), now)
     assert effects == []
     assert (job.files[0].temporary, job.files[0].transferred_bytes) == (new, 0)
     assert job.leftovers == (Leftover(directory=job.files[0].directory, temporary=a_temporary()),)
     confirmed = replace(new, ino=77)
-    job, _ = step(job, events.TemporaryCreated(epoch=1, file_index=0, temporary=confirmed), now)
+    job, _ = step(job, created(1, 0, confirmed), now)
     assert (job.files[0].temporary, len(job.leftovers)) == (confirmed, 1)
 
 
@@ -573,3 +583,98 @@ def test_a_notice_is_taken_once_and_an_old_one_means_nothing(a_job: MakeJob, now
     assert step(job, events.NoticeDelivered(3), now) == (job, [])
     after, effects = step(job, events.NoticeDelivered(4), now)
     assert (after.pending_notice, after.notice_seq, effects) == (None, 4, [])
+
+
+# -- several files of one attempt -------------------------------------------------------------------------------------
+
+
+def ends(*indexes: int, epoch: int = 1, size_bytes: int = 100, **more: Any) -> events.FilesTransferred:
+    """These files end in one turn."""
+    files = tuple(events.TransferredFile(file_index=index, size_bytes=size_bytes, **more) for index in indexes)
+    return events.FilesTransferred(epoch=epoch, files=files)
+
+
+def test_files_may_end_in_any_order_and_the_last_one_ends_the_job(a_job: MakeJob, a_file: MakeFile, now: Now) -> None:
+    job = a_job(JobState.TRANSFERRING, files=tuple(a_file(name) for name in "abcd"))
+    job, effects = step(job, ends(2), now)
+    assert (job.state, effects, job.current_file) == (JobState.TRANSFERRING, [], 0)
+    job, effects = step(job, ends(0, 1), now)
+    assert (job.state, effects, job.current_file) == (JobState.TRANSFERRING, [], 3)
+    job, effects = step(job, ends(3), now)
+    assert (job.state, effects) == (JobState.TRANSFERRED, [events.StopTransfer(), events.Notify(1)])
+
+
+def test_what_is_told_of_files_that_came_whole_is_what_a_response_says(
+    a_job: MakeJob, a_file: MakeFile, now: Now
+) -> None:
+    version = Validators(size_bytes=5, etag='"v"')
+    told = events.Connected(
+        epoch=1, file_index=0, validators=version, size_bytes=5, note="n", response_headers="HTTP/1.1 200 OK"
+    )
+    job = a_job(JobState.CONNECTING, files=(a_file("a"), a_file("b")))
+    job, _ = step(job, ends(0, size_bytes=5, connected=told), now)
+    (file, _) = job.files
+    assert (file.validators, file.size_bytes, file.note) == (version, 5, "n")
+    assert (file.response_headers, file.is_transferred, job.state) == ("HTTP/1.1 200 OK", True, JobState.TRANSFERRING)
+
+
+def test_of_files_that_end_together_those_before_one_too_many_count(a_job: MakeJob, a_file: MakeFile, now: Now) -> None:
+    limit = Properties(max_download_size_bytes=250)
+    job = a_job(JobState.TRANSFERRING, properties=limit, files=tuple(a_file(name) for name in "abcd"))
+    job, effects = step(job, ends(0, 1, 2, 3), now)
+    assert [file.is_transferred for file in job.files] == [True, True, False, False]
+    assert (job.state, effects[0]) == (JobState.ERROR, events.StopTransfer())
+    assert job.error is not None
+    assert (job.error.code, job.error.file_index) == (codes.BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED, 2)
+
+
+def test_files_that_end_during_the_stop_count_as_finished_all_of_them(
+    a_job: MakeJob, a_file: MakeFile, a_temporary: Callable[..., Temporary], now: Now
+) -> None:
+    files = tuple(a_file(name, temporary=a_temporary(f".BIT0000000{name}.tmp")) for name in "abc")
+    job, _ = step(a_job(JobState.TRANSFERRING, files=files), events.Complete(), now)
+    job, effects = step(job, ends(0, 2), now)
+    assert (effects, [file.is_transferred for file in job.files]) == ([], [True, False, True])
+    assert step(job, events.PublishingEnded(error=None), now)[1] == [events.PublishFiles()]
+
+
+def test_a_file_that_began_again_is_looked_for_anew(a_job: MakeJob, a_file: MakeFile, now: Now) -> None:
+    job = a_job(JobState.TRANSFERRING, files=tuple(a_file(name) for name in "abc"))
+    job, _ = step(job, ends(0, 1), now)
+    assert (job.current_file, job.settled_files) == (2, 2)
+    job, _ = step(job, events.ValidationRefused(file_index=0, is_from_peer=True), now)
+    assert (job.state, job.current_file) == (JobState.QUEUED, 0)
+
+
+def test_names_and_proofs_of_several_temporaries_are_one_step_each(
+    a_job: MakeJob, a_file: MakeFile, a_temporary: Callable[..., Temporary], now: Now
+) -> None:
+    job = a_job(JobState.CONNECTING, files=(a_file("a"), a_file("b")))
+    planned = [a_temporary(f".BIT0000000{number}.tmp", ino=0) for number in (1, 2)]
+    for made in (planned, [replace(one, ino=7) for one in planned]):
+        new = tuple(events.CreatedTemporary(file_index=index, temporary=one) for index, one in enumerate(made))
+        job, effects = step(job, events.TemporariesCreated(epoch=1, files=new), now)
+        assert ([file.temporary for file in job.files], effects, job.leftovers) == (made, [], ())
+
+
+# -- HIGH_PERFORMANCE (jobs.md §13) -----------------------------------------------------------------------------------
+
+
+def test_a_file_that_has_its_final_name_is_the_one_that_was_made(
+    a_job: MakeJob, a_file: MakeFile, a_temporary: Callable[..., Temporary], now: Now
+) -> None:
+    made = a_temporary(".BIT00000002.tmp")
+    job = a_job(JobState.CONNECTING, files=(a_file("data.bin", temporary=made),))
+    job, _ = step(job, created(1, 0, replace(made, name="data.bin")), now)
+    assert (job.files[0].is_placed, job.leftovers) == (True, ())
+
+
+def test_what_was_written_straight_into_the_destination_is_never_removed(
+    a_job: MakeJob, a_file: MakeFile, a_temporary: Callable[..., Temporary], now: Now
+) -> None:
+    half = a_file("data.bin", temporary=a_temporary("data.bin"), transferred_bytes=50)
+    job = a_job(JobState.TRANSFERRING, files=(half,))
+    cancelled, _ = step(job, events.Cancel(), now)
+    assert (removable(cancelled), is_forgotten(cancelled)) == ((), True)
+    again, _ = step(job, created(1, 0, a_temporary(".BIT00000003.tmp", ino=0)), now)
+    assert (again.leftovers, again.files[0].transferred_bytes) == ((), 0)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.core.happened import created, transferred
 
 from openbits.core import codes, events
 from openbits.core.enums import JobState, JobType
@@ -39,14 +40,14 @@ def an_upload(a_job: MakeJob, upload: File, state: JobState = JobState.TRANSFERR
 
 def test_a_file_that_is_uploaded_has_its_final_name_at_once(a_job: MakeJob, upload: File, now: Now) -> None:
     """jobs.md §1.3: Completed TRUE when the upload is finished; §11.1: final from TRANSFERRED on."""
-    moved, _ = step(an_upload(a_job, upload), events.FileTransferred(epoch=1, file_index=0, size_bytes=100), now)
+    moved, _ = step(an_upload(a_job, upload), transferred(1, 0, 100), now)
     (file,) = moved.files
     assert moved.state is JobState.TRANSFERRED
     assert (file.is_transferred, file.is_published, file.temporary) == (True, True, None)
 
 
 def test_complete_only_acknowledges_an_upload(a_job: MakeJob, upload: File, now: Now) -> None:
-    moved, _ = step(an_upload(a_job, upload), events.FileTransferred(epoch=1, file_index=0, size_bytes=100), now)
+    moved, _ = step(an_upload(a_job, upload), transferred(1, 0, 100), now)
     completing, effects = step(moved, events.Complete(), now)
     assert effects == [events.PublishFiles()]
     done, _ = step(completing, events.PublishingEnded(error=None), now)
@@ -65,14 +66,14 @@ def test_cancel_removes_what_is_unfinished_and_leaves_what_is_there(a_job: MakeJ
     job = an_upload(a_job, upload)
     cancelled, _ = step(job, events.Cancel(), now)
     assert removable(cancelled) == (0,)
-    moved, _ = step(job, events.FileTransferred(epoch=1, file_index=0, size_bytes=100), now)
+    moved, _ = step(job, transferred(1, 0, 100), now)
     assert removable(step(moved, events.Cancel(), now)[0]) == ()
 
 
 def test_what_is_left_of_an_upload_is_beside_its_destination(
     a_job: MakeJob, a_temporary: MakeTemporary, upload: File, now: Now
 ) -> None:
-    another = events.TemporaryCreated(epoch=1, file_index=0, temporary=a_temporary(".BIT0000000f.tmp"))
+    another = created(1, 0, a_temporary(".BIT0000000f.tmp"))
     after, _ = step(an_upload(a_job, upload), another, now)
     assert after.leftovers == (Leftover(directory=THERE, temporary=a_temporary()),)
 
@@ -124,5 +125,5 @@ def test_the_rights_of_a_source_are_kept_until_the_file_is_published(a_job: Make
     file = job.files[0]
     connected = events.Connected(epoch=1, file_index=0, validators=file.validators, size_bytes=100, source_mode=0o640)
     after, _ = step(job, connected, now)
-    done, _ = step(after, events.FileTransferred(epoch=1, file_index=0, size_bytes=100, has_source_acl=True), now)
+    done, _ = step(after, transferred(1, 0, 100, has_source_acl=True), now)
     assert (done.files[0].source_mode, done.files[0].has_source_acl) == (0o640, True)

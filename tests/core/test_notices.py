@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.core.happened import transferred
 
 from openbits.core import codes, events, notices
 from openbits.core.enums import JobState, JobType, Notice, NotifyFlags
@@ -21,7 +22,7 @@ WITHOUT = Properties(notify_flags=NotifyFlags.JOB_TRANSFERRED)
 def finish(job: Job, now: Now) -> tuple[Job, list[events.Effect]]:
     """The current file finishes."""
     assert job.current_file is not None
-    return step(job, events.FileTransferred(epoch=job.epoch, file_index=job.current_file, size_bytes=100), now)
+    return step(job, transferred(job.epoch, job.current_file, 100), now)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_a_restart_goes_on_with_the_first_that_was_not_taken(moving: Job, now: N
 def test_the_changes_to_error_and_transferred_are_no_modifications(a_job: MakeJob, now: Now) -> None:
     job = a_job(JobState.TRANSFERRING)
     for event in (
-        events.FileTransferred(epoch=1, file_index=0, size_bytes=100),
+        transferred(1, 0, 100),
         events.TransferTimeExceeded(),
     ):
         assert not is_modification(job, event, step(job, event, now)[0])

@@ -35,7 +35,7 @@ DOCUMENTED = {
 
 SWITCHES = {
     "EnableBandwidthLimits", "EnableMaintenanceLimits", "EnablePeercaching", "DisablePeerCachingClient",
-    "DisablePeerCachingServer", "DisableBranchCache", "AllowServiceNotifyCmdLine",
+    "DisablePeerCachingServer", "DisableBranchCache", "AllowServiceNotifyCmdLine", "DisableBasicAuthOverHttp",
 }  # fmt: skip
 
 
@@ -55,16 +55,16 @@ def test_switches_are_off_and_take_true_or_false(name: str) -> None:
     assert [policy.accepts(value) for value in (True, False, 1, 0, "true")] == [True, True, False, False, False]
 
 
-def test_implicit_credentials_are_0_or_2() -> None:
+def test_implicit_credentials_are_0_1_or_2() -> None:
     policy = POLICIES["UseLMCompat"]
     assert policy.default == 2
-    assert [policy.accepts(value) for value in (-1, 0, 1, 2, 3)] == [False, True, False, True, False]
+    assert [policy.accepts(value) for value in (-1, 0, 1, 2, 3)] == [False, True, True, True, False]
 
 
 def test_only_what_works_claims_to() -> None:
     assert {name for name, policy in POLICIES.items() if policy.is_used} == {
         "JobInactivityTimeout", "MaxDownloadTime", "MaxJobsPerMachine", "MaxJobsPerUser", "MaxJobsPerDisplayName",
-        "MaxFilesPerJob", "MaxRangesPerFile", "AllowServiceNotifyCmdLine",
+        "MaxFilesPerJob", "MaxRangesPerFile", "AllowServiceNotifyCmdLine", "UseLMCompat", "DisableBasicAuthOverHttp",
     }  # fmt: skip
 
 

@@ -48,6 +48,9 @@ def test_a_new_job_has_the_documented_values() -> None:
         "use_stored_proxy_credentials": False,
         "minimum_notification_interval_ms": 500,
         "on_demand_mode": False,
+        "parallel_files": 1,
+        "maximum_rate_bytes_per_second": None,
+        "segments": 1,
         "auto_complete": False,
     }
 
@@ -60,7 +63,12 @@ def test_registry_value_and_wire_type_have_the_same_properties() -> None:
 
 
 def test_wire_values_have_the_types_of_the_wire() -> None:
-    full = Properties(maximum_download_seconds=1, cost_flags=CostFlags.ROAMING, max_download_size_bytes=1)
+    full = Properties(
+        maximum_download_seconds=1,
+        cost_flags=CostFlags.ROAMING,
+        max_download_size_bytes=1,
+        maximum_rate_bytes_per_second=1,
+    )
     for name, hint in get_type_hints(PropertyValues).items():
         kinds = get_args(hint) or (hint,)
         assert type(property_rules.to_wire(full)[name]) is kinds[0]
@@ -92,6 +100,9 @@ def test_each_property_has_the_names_of_its_faces() -> None:
         "use_stored_proxy_credentials": (None, None, "use-stored-proxy-credentials"),
         "minimum_notification_interval_ms": (None, None, "minimum-notification-interval"),
         "on_demand_mode": (None, None, "on-demand-mode"),
+        "parallel_files": (None, None, "parallel-files"),
+        "maximum_rate_bytes_per_second": (None, None, "maximum-rate"),
+        "segments": (None, None, "segments"),
         "auto_complete": (None, None, "auto-complete"),
     }
 
@@ -161,6 +172,12 @@ def test_a_short_retry_delay_is_silently_raised(given: int, kept: int) -> None:
     assert changed.minimum_retry_delay_seconds == kept
 
 
+@pytest.mark.parametrize(("given", "kept"), [(0, 1024), (1023, 1024), (1024, 1024), (10**10, 10**10), (None, None)])
+def test_a_rate_below_the_floor_of_progress_is_silently_raised(given: int | None, kept: int | None) -> None:
+    changed = property_rules.changed(Properties(), {"maximum_rate_bytes_per_second": given})
+    assert changed.maximum_rate_bytes_per_second == kept
+
+
 def test_characters_are_counted_not_bytes() -> None:
     name, description = "\U0001f4e6" * 256, "ä" * 1024
     changed = property_rules.changed(Properties(), {"display_name": name, "description": description})
@@ -190,6 +207,9 @@ GUID = "d41bd4a4-6abd-4c1a-9d03-2b9b3f2e0f11"
         ("cost_flags", 0),
         ("cost_flags", 0xC00000FF),
         ("cost_flags", None),
+        ("maximum_rate_bytes_per_second", 1024),
+        ("maximum_rate_bytes_per_second", 2**64 - 1),
+        ("maximum_rate_bytes_per_second", None),
         ("max_download_size_bytes", 1),
         ("max_download_size_bytes", 2**32),
         ("max_download_size_bytes", 2**64 - 1),

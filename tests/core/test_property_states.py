@@ -44,11 +44,14 @@ ANOTHER = {
     "use_stored_proxy_credentials": True,
     "minimum_notification_interval_ms": 60,
     "on_demand_mode": True,
+    "parallel_files": 8,
+    "maximum_rate_bytes_per_second": 10**6,
+    "segments": 4,
     "auto_complete": False,
 }
 """A value for each property, which changes it where that needs nothing else."""
 
-FOR_DOWNLOADS = {"dynamic_content", "high_performance", "max_download_size_bytes", "on_demand_mode"}
+FOR_DOWNLOADS = {"dynamic_content", "high_performance", "max_download_size_bytes", "on_demand_mode", "segments"}
 BEFORE_RESUME = {"http_method", "dynamic_content", "max_download_size_bytes"}
 BEFORE_ADDFILE = {"high_performance"}
 NOT_WHEN_TRANSFERRED = {"file_acl_flags"}
@@ -168,6 +171,23 @@ def test_of_the_security_flags_only_switching_the_revocation_check_on_restarts(
     changed = setting(job, now, security_flags=int(after))
     assert changed.state is (JobState.QUEUED if is_restart else JobState.TRANSFERRING)
     assert changed.properties.security_flags == after
+    assert changed.files[0].transferred_bytes == (0 if is_restart else 50)
+
+
+def test_the_revocation_check_begins_unfinished_https_files_again_and_no_others(
+    a_job: Make, a_file: Callable[..., File], now: Now
+) -> None:
+    """jobs.md §9.6: what came before came from a server of which nobody knew; finished files are not rechecked."""
+    whole = a_file("whole", size_bytes=9, transferred_bytes=9, is_transferred=True)
+    half, parts = (
+        a_file("half", size_bytes=9, transferred_bytes=4),
+        a_file("parts", filled=(Range(offset=5, length_bytes=2),)),
+    )
+    plain = replace(half, remote_name="http://files.example/half")
+    job = a_job(JobState.SUSPENDED, files=(whole, half, parts, plain))
+    after = setting(job, now, security_flags=int(CRL))
+    assert [file.arrived_bytes for file in after.files] == [9, 0, 0, 4]
+    assert setting(after, now, security_flags=int(CRL)) == after
 
 
 def test_a_job_that_only_waits_stays_where_it_is(a_job: Make, now: Now) -> None:

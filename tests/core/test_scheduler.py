@@ -220,9 +220,29 @@ def test_a_retry_says_when_which_attempt_and_when_it_gives_up(a_job: Callable[..
     assert told is not None
     assert "attempt 1 failed" in told.reason
     assert "BG_E_CONNECT_FAILURE (0x8020002D)" in told.reason
-    assert told.next == "attempt 2 in 41 s, gives up on 2027-01-29 08:00 UTC"
+    assert told.next == "attempt 2; it gives up on 2027-01-29 08:00 UTC"
     assert told.next_at == 1_800_000_060.0
-    assert "resume" in told.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (codes.ERROR_WINHTTP_CANNOT_CONNECT, "check address, port and firewall; resume it to try now"),
+        (codes.HTTP_STATUS_511, "log in to the network in a browser; resume it to try now"),
+        (codes.ERROR_WINHTTP_TIMEOUT, "resume it to try now"),
+        (
+            codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED,
+            "set the certificate callback again, then resume the job",
+        ),
+    ],
+    ids=["unreachable", "portal", "time-out", "callback"],
+)
+def test_a_retry_says_what_can_be_done_about_its_cause(
+    code: int, hint: str, a_job: Callable[..., Job], an_error: Callable[..., JobError], now: Now
+) -> None:
+    told = waiting_for(a_job(JobState.TRANSIENT_ERROR, error=an_error(code)), [], now)
+    assert told is not None
+    assert told.hint == hint
 
 
 def test_a_blocked_job_names_the_condition_and_has_no_time(

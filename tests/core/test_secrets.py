@@ -218,7 +218,7 @@ def test_cancel_and_complete_erase_them_also_while_temporaries_are_left(a_job: C
     assert (job.state, job.secrets) == (JobState.CANCELLED, ())
     job, _ = step(a_job(JobState.TRANSFERRED, secrets=(ONE, OTHER)), events.Complete(), now)
     assert job.secrets == (ONE, OTHER)  # publishing may fail, and the job go on
-    job, _ = step(job, events.FilePublished(file_index=0), now)
+    job, _ = step(job, events.FilesPublished(file_indexes=(0,)), now)
     job, _ = step(job, events.PublishingEnded(error=None), now)
     assert (job.state, job.secrets) == (JobState.ACKNOWLEDGED, ())
 

@@ -171,12 +171,6 @@ BG_E_USE_STORED_CREDENTIALS_NOT_SUPPORTED: Final = _method(
     "stored credentials can be used for the proxy only",
     "use the target proxy, or set the credentials of the server explicitly",
 )
-BG_E_RANDOM_ACCESS_NOT_SUPPORTED: Final = _method(
-    "BG_E_RANDOM_ACCESS_NOT_SUPPORTED",
-    0x8020006D,
-    "ranges on demand need an http download of one whole static file from a server with range support",
-    "download the file as a whole",
-)
 BG_E_NOT_SUPPORTED_WITH_CUSTOM_HTTP_METHOD: Final = _method(
     "BG_E_NOT_SUPPORTED_WITH_CUSTOM_HTTP_METHOD",
     0x80200071,

@@ -99,13 +99,17 @@ HTTP_STATUS_308: Final = _refused(
 # 4xx: the server refuses
 
 BG_E_HTTP_ERROR_400: Final = _refused(
-    "BG_E_HTTP_ERROR_400", 0x80190190, "the server does not understand the request", "check the url of the file"
+    "BG_E_HTTP_ERROR_400",
+    0x80190190,
+    "the server does not understand the request",
+    "check the url of the file, and whether it begins with http or https",
 )
 BG_E_HTTP_ERROR_401: Final = _refused(
     "BG_E_HTTP_ERROR_401",
     0x80190191,
     "the server wants credentials, and none or the wrong ones were given",
-    "set the credentials of the job for the server, then resume it; the bytes so far are kept",
+    "set the credentials of the job, or its own header (bits credentials set, bits headers set), then resume it;"
+    " the bytes so far are kept",
 )
 BG_E_HTTP_ERROR_402: Final = _refused(
     "BG_E_HTTP_ERROR_402", 0x80190192, "the server wants a payment", "settle it with the operator, then resume the job"
@@ -132,7 +136,8 @@ BG_E_HTTP_ERROR_407: Final = _refused(
     "BG_E_HTTP_ERROR_407",
     0x80190197,
     "the proxy wants credentials, and none or the wrong ones were given",
-    "set the credentials of the job for the proxy, then resume it",
+    "set the credentials of the job for it, or its own header (bits credentials set --target proxy, bits headers set),"
+    " then resume the job",
 )
 BG_E_HTTP_ERROR_408: Final = _failed("BG_E_HTTP_ERROR_408", 0x80190198, "the server was tired of waiting for us")
 BG_E_HTTP_ERROR_409: Final = _failed("BG_E_HTTP_ERROR_409", 0x80190199, "the request conflicts with another one")

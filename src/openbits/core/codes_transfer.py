@@ -139,7 +139,7 @@ BG_E_INVALID_PROXY_INFO: Final = _fatal(
     0x8020003F,
     _Context.GENERAL_TRANSPORT,
     "the proxy list or the bypass list cannot be read",
-    "correct the proxy settings of the job, then resume it",
+    "correct the proxy settings (bits proxy explain URL --job JOB says which), then resume the job",
 )
 BG_E_INVALID_CREDENTIALS: Final = _fatal(
     "BG_E_INVALID_CREDENTIALS",
@@ -170,7 +170,7 @@ BG_E_INSUFFICIENT_RANGE_SUPPORT: Final = _fatal(
     0x80200013,
     _Context.REMOTE_FILE,
     "the server, or a proxy before it, does not honour range requests",
-    "give the job foreground priority, or use a server or proxy that lets ranges through, then resume the job",
+    "use a server or proxy that lets ranges through, or, for whole files, foreground priority; then resume the job",
 )
 BG_E_INVALID_SERVER_RESPONSE: Final = _fatal(
     "BG_E_INVALID_SERVER_RESPONSE",
@@ -192,6 +192,13 @@ BG_E_INVALID_RANGE: Final = _fatal(
     _Context.REMOTE_FILE,
     "a range lies outside the file",
     "compare the ranges with the size of the remote file and create the job anew",
+)
+BG_E_RANDOM_ACCESS_NOT_SUPPORTED: Final = _fatal(
+    "BG_E_RANDOM_ACCESS_NOT_SUPPORTED",
+    0x8020006D,
+    _Context.REMOTE_FILE,
+    "ranges on demand need an http download of one whole static file from a server with range support",
+    "download the file as a whole: switch on_demand_mode off",
 )
 BG_E_CONNECT_FAILURE: Final = _transient(
     "BG_E_CONNECT_FAILURE",

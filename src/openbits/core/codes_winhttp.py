@@ -39,7 +39,7 @@ ERROR_WINHTTP_LOGIN_FAILURE: Final = _fatal(
     "ERROR_WINHTTP_LOGIN_FAILURE",
     0x80072EEF,
     "authentication with the server failed",
-    "set the credentials of the job again, then resume it",
+    "set the credentials of the job again (bits credentials set), then resume it",
 )
 ERROR_WINHTTP_CANNOT_CONNECT: Final = _transient(
     "ERROR_WINHTTP_CANNOT_CONNECT",
@@ -69,13 +69,13 @@ ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED: Final = _fatal(
     "ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED",
     0x80072F0C,
     "the server wants a client certificate and the job has none",
-    "set a client certificate, then resume the job",
+    "set a client certificate (bits certificate set), then resume the job",
 )
 ERROR_WINHTTP_SECURE_INVALID_CA: Final = _fatal(
     "ERROR_WINHTTP_SECURE_INVALID_CA",
     0x80072F0D,
     "the certificate of the server comes from an unknown issuer",
-    "install the certificate of the issuer as trusted, then resume the job",
+    "have this machine trust the issuer (its certificates, or ca_file of the service), then resume the job",
 )
 ERROR_WINHTTP_SECURE_CERT_REV_FAILED: Final = _fatal(
     "ERROR_WINHTTP_SECURE_CERT_REV_FAILED",
@@ -105,7 +105,7 @@ ERROR_WINHTTP_SECURE_CHANNEL_ERROR: Final = _transient(
     "ERROR_WINHTTP_SECURE_CHANNEL_ERROR",
     0x80072F7D,
     "the tls handshake failed",
-    "check the tls versions of server and proxy; the job tries again by itself",
+    "check that this port speaks tls, and which versions of it; the job tries again by itself",
 )
 ERROR_WINHTTP_BAD_AUTO_PROXY_SCRIPT: Final = _transient(
     "ERROR_WINHTTP_BAD_AUTO_PROXY_SCRIPT",

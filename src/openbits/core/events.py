@@ -6,6 +6,7 @@ and the spawner. `lifecycle.step` takes either and returns effects, which the ma
 
 from dataclasses import dataclass
 
+from openbits.core import codes
 from openbits.core.enums import Integrity, TokenFlags
 from openbits.core.model import (
     Certificate,
@@ -153,13 +154,20 @@ class SlotRevoked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TemporaryCreated(Event):
-    """The broker made a (new) temporary file; progress of the file starts at 0. `note`: why it begins again."""
+class CreatedTemporary:
+    """A (new) temporary file for this file, whose progress starts at 0. `note`: why it begins again."""
 
-    epoch: int
     file_index: int
     temporary: Temporary
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporariesCreated(Event):
+    """The broker is going to make these temporary files (`ino` 0), or has made them."""
+
+    epoch: int
+    files: tuple[CreatedTemporary, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +210,8 @@ class Connected(Event):
     response_headers: str = ""
     source_mode: int | None = None
     """file:// names: permission bits of the file that is read."""
+    remote_name: str = ""
+    """Where redirects have led, if the job wants that reported (REDIRECT_ALLOW_REPORT)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,22 +237,35 @@ class RangesFilled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRestarted(Event):
-    """The remote file changed or cannot be resumed: the file begins again at 0 (jobs.md §9.3)."""
+    """The remote file changed or cannot be resumed: the file begins again at 0 (jobs.md §9.3).
+
+    `hresult`: the error of the job if that happens too often.
+    """
 
     epoch: int
     file_index: int
     note: str
+    hresult: int = codes.BG_E_REMOTE_FILE_CHANGED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileTransferred(Event):
-    """All bytes of the file are on the disk; an uploaded one has its final name."""
+class TransferredFile:
+    """All bytes of this file are on the disk; an uploaded one has its final name."""
 
-    epoch: int
     file_index: int
     size_bytes: int
     has_source_acl: bool = False
     """The temporary file has got the access list of its source (BG_COPY_FILE_DACL)."""
+    connected: Connected | None = None
+    """What is told of a file that came whole in one go: it was connected, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesTransferred(Event):
+    """These files are transferred, in this order."""
+
+    epoch: int
+    files: tuple[TransferredFile, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +282,8 @@ class AttemptFailed(Event):
     """True: fatal whatever the class of the code; trying again cannot help."""
     response_headers: str = ""
     """Of the response that the attempt failed with, if it had any."""
+    remote_name: str = ""
+    """Where a redirect leads that the job does not follow (REDIRECT_DISALLOW)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +301,18 @@ class Blocked(Event):
     """A condition forbids transfers now (T12): network lost, policy, cost, volume, power. Never counted as an error."""
 
     error: JobError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed(Event):
+    """The server is left alone now, because of what it answered to others (T12). Never counted as an error.
+
+    The error says for how long (`retry_after_seconds`).
+    """
+
+    epoch: int
+    error: JobError
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,10 +385,10 @@ class ServiceRestarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FilePublished(Event):
-    """The broker renamed one file to its final name, or found that it had done so before."""
+class FilesPublished(Event):
+    """The broker renamed these files to their final names, or found that it had done so before."""
 
-    file_index: int
+    file_indexes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,9 +428,8 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class StartTransfer(Effect):
-    """Let broker and worker move this file, as the attempt `epoch`."""
+    """Let brokers and worker move the files of the job, as the attempt `epoch`, until StopTransfer."""
 
-    file_index: int
     epoch: int
 
 
@@ -403,8 +439,15 @@ class StopTransfer(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class RepositionTransfer(Effect):
+    """Have what is wanted now of this file fetched first, if the attempt moves it already (jobs.md §8.9)."""
+
+    file_index: int
+
+
+@dataclass(frozen=True, slots=True)
 class PublishFiles(Effect):
-    """Rename every transferred file, report each as FilePublished, then PublishingEnded."""
+    """Rename every transferred file, report them as FilesPublished, then PublishingEnded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,9 +77,19 @@ def _set_remote_names(job: Job, event: events.SetRemoteNames, now: Now) -> Resul
             known = before.validators if before.is_transferred else replace(before.validators, etag=None)
             files[number] = replace(before, new_remote_name=undurable, validators=known, remote_directory=None)
     after = replace(job, files=tuple(files))
-    index = job.next_file
-    is_restart = job.state.is_active and index is not None and files[index] is not job.files[index]
+    is_restart = job.state.is_active and any(_may_be_moving(job, index) for index in _changed(job, after))
     return (enter(after, JobState.QUEUED, now) if is_restart else after), []
+
+
+def _changed(job: Job, after: Job) -> list[int]:
+    pairs = enumerate(zip(job.files, after.files, strict=True))
+    return [index for index, (old, new) in pairs if new is not old]
+
+
+def _may_be_moving(job: Job, index: int) -> bool:
+    """A request for this file may be under way: its turn has come, or it was prepared for that."""
+    file = job.files[index]
+    return not file.is_transferred and (file.temporary is not None or index == job.next_file)
 
 
 def _check_download(job: Job) -> None:
@@ -91,8 +101,13 @@ def with_durable_names(job: Job) -> Job:
     """What Resume makes of names that were set since the last one."""
     if not any(file.new_remote_name for file in job.files):
         return job
-    named = (replace(file, remote_name=file.present_remote_name, new_remote_name="") for file in job.files)
-    return replace(job, files=tuple(named))
+    return replace(job, files=tuple(_with_durable_name(file) for file in job.files))
+
+
+def _with_durable_name(file: File) -> File:
+    if not file.new_remote_name:
+        return file
+    return replace(file, remote_name=file.new_remote_name, new_remote_name="", given_remote_name="")
 
 
 # -- validation -----------------------------------------------------------------------------------------------------
@@ -152,7 +167,7 @@ def _request_ranges(job: Job, event: events.RequestRanges, now: Now) -> Result:
         refused = f"cannot request ranges of file {event.file_index} of {name_of(job)}: {error.text}"
         raise BitsError(error.hresult, refused) from None
     is_restart = job.state.is_active and after.next_file != job.next_file
-    return (enter(after, JobState.QUEUED, now) if is_restart else after), []
+    return (enter(after, JobState.QUEUED, now), []) if is_restart else _repositioned(after, event.file_index)
 
 
 def _update_download_position(job: Job, event: events.UpdateDownloadPosition, _now: Now) -> Result:
@@ -162,7 +177,13 @@ def _update_download_position(job: Job, event: events.UpdateDownloadPosition, _n
         raise BitsError(codes.E_INVALIDARG, text)
     is_on_demand = job.properties.on_demand_mode
     wanted = ranges.repositioned(file, event.offset, is_on_demand=is_on_demand)
-    return _with_wanted(job, event.file_index, wanted), []
+    return _repositioned(_with_wanted(job, event.file_index, wanted), event.file_index)
+
+
+def _repositioned(job: Job, index: int) -> Result:
+    """An attempt that moves the file goes on with what is wanted now."""
+    is_moving = job.state.is_active and not job.files[index].is_transferred
+    return job, [events.RepositionTransfer(file_index=index)] if is_moving else []
 
 
 def _with_wanted(job: Job, index: int, wanted: tuple[Range, ...]) -> Job:

@@ -101,6 +101,14 @@ def is_modification(job: Job, event: Event, after: Job) -> bool:
     return not has_own_notice and _is_change(job, event, after)
 
 
+def is_told_of(job: Job, event: Event, after: Job) -> bool:
+    """True if somebody who has registered for the job hears of it by another notice than those of states and files.
+
+    Ranges that have come are told of also if the job ends with them (FileRangesTransferred).
+    """
+    return is_modification(job, event, after) or (isinstance(event, events.RangesFilled) and after is not job)
+
+
 def _before(job: Job, after: Job) -> list[Effect]:
     return [events.StopTransfer()] if job.state.is_active and not after.state.is_active else []
 
@@ -137,7 +145,7 @@ def removable(job: Job) -> tuple[int, ...]:
     """Indexes of the files whose temporaries are of no use any more: those that a final job still has."""
     if not job.state.is_final:
         return ()
-    return tuple(index for index, file in enumerate(job.files) if file.temporary is not None)
+    return tuple(index for index, file in enumerate(job.files) if file.temporary is not None and not file.is_placed)
 
 
 def is_forgotten(job: Job) -> bool:

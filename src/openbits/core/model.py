@@ -5,7 +5,7 @@ instant, other times are spans.
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openbits.core.enums import CertStore, ErrorContext, Integrity, JobState, JobType, Notice, TokenFlags
 from openbits.core.properties import Properties
@@ -64,6 +64,8 @@ class Validators:
     size_bytes: int | None = None
     etag: str | None = None
     last_modified: str | None = None
+    media_type: str | None = None
+    """Content-Type without parameters, in lower case: a login page of the network is not taken for a new version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,13 @@ class File:
     is_transferred: bool = False
     is_published: bool = False
     restarts: int = 0
+    restarts_since: float | None = None
+    """Wall clock: when the first of these was; they count for a day."""
     note: str = ""
     new_remote_name: str = ""
     """What SetRemoteName or ReplaceRemotePrefix gave; not stored: the next Resume makes it the remote name."""
+    given_remote_name: str = ""
+    """What a client named the remote file, if a redirect that is reported has given it another name since (§9.4)."""
     ranges: tuple[Range, ...] = ()
     """The parts that the local file is made of, in this order, without gaps; empty: the whole remote file."""
     wanted: tuple[Range, ...] = ()
@@ -121,13 +127,25 @@ class File:
         return self.remote_directory
 
     @property
+    def is_placed(self) -> bool:
+        """HIGH_PERFORMANCE: the temporary file has its final name from the start; nobody removes it (jobs.md §13)."""
+        return not self.is_upload and self.temporary is not None and self.temporary.name == self.name
+
+    @property
     def present_remote_name(self) -> str:
         """What requests ask for and clients see."""
         return self.new_remote_name or self.remote_name
 
     @property
+    def client_remote_name(self) -> str:
+        """What a client named the remote file, wherever redirects led: what proves who asks is for its server."""
+        return self.new_remote_name or self.given_remote_name or self.remote_name
+
+    @property
     def arrived_bytes(self) -> int:
         """Bytes on the disk, wherever in the file they are (BytesTransferred)."""
+        if not self.filled:
+            return self.transferred_bytes
         return self.transferred_bytes + sum(item.length_bytes or 0 for item in self.filled)
 
 
@@ -266,6 +284,8 @@ class Job:
     """Time in CONNECTING and TRANSFERRING before `transferring_since`; Resume sets it to 0 (jobs.md §3.4)."""
     transferring_since: float | None = None
     """Boot clock; None while the job is not active."""
+    settled_files: int = field(default=0, compare=False)
+    """Every file before this index is transferred: where `current_file` begins to look. Not persisted."""
 
     @property
     def commands(self) -> tuple[CommandLine, ...]:
@@ -274,13 +294,19 @@ class Job:
         return () if self.state.is_final else tuple(command for command in given if command is not None)
 
     @property
+    def is_resumable(self) -> bool:
+        """False if every request begins at byte 0: of another method (jobs.md §9.9 M4), for made content (§13)."""
+        return not (self.properties.http_method or self.properties.dynamic_content)
+
+    @property
     def current_file(self) -> int | None:
-        """Index of the first file that is not transferred; files move strictly in order (jobs.md S7)."""
-        return next((index for index, file in enumerate(self.files) if not file.is_transferred), None)
+        """Index of the first file that is not transferred; files move in their order (jobs.md S7)."""
+        unsettled = range(self.settled_files, len(self.files))
+        return next((index for index in unsettled if not self.files[index].is_transferred), None)
 
     @property
     def next_file(self) -> int | None:
-        """Index of the file that an attempt moves: the current one; on demand the first of which something is wanted.
+        """Index of the first file to move: the current one; on demand the first of which something is wanted.
 
         None if nothing is to be moved, which on demand does not mean that the job is transferred (jobs.md §8.9).
         """
@@ -301,11 +327,17 @@ class Totals:
 
 def totals(job: Job) -> Totals:
     """Sum the files up (BG_JOB_PROGRESS)."""
-    sizes = [file.size_bytes for file in job.files]
-    known = [size for size in sizes if size is not None]
+    bytes_total = unknown = bytes_transferred = files_transferred = 0
+    for file in job.files:  # one loop: a job may have thousands, and whoever watches it asks often
+        if file.size_bytes is None:
+            unknown += 1
+        else:
+            bytes_total += file.size_bytes
+        bytes_transferred += file.arrived_bytes
+        files_transferred += file.is_transferred
     return Totals(
-        bytes_total=sum(known) if len(known) == len(sizes) else None,
-        bytes_transferred=sum(file.arrived_bytes for file in job.files),
+        bytes_total=None if unknown else bytes_total,
+        bytes_transferred=bytes_transferred,
         files_total=len(job.files),
-        files_transferred=sum(file.is_transferred for file in job.files),
+        files_transferred=files_transferred,
     )

@@ -3,7 +3,7 @@
 `enter` is the one place where a state changes. This is no interface; `lifecycle.step` is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -74,23 +74,43 @@ def with_progress(job: Job) -> Job:
     return replace(job, attempt=0, stalled_seconds=0.0, stalled_since=None)
 
 
+def with_files(job: Job, changed: Mapping[int, File]) -> Job:
+    """The job with these files in place of those of the same indexes."""
+    files = list(job.files)
+    for index, file in changed.items():
+        files[index] = file
+    reopened = (index for index, file in changed.items() if not file.is_transferred)
+    return replace(job, files=tuple(files), settled_files=min(job.settled_files, *reopened, len(files)))
+
+
 def with_file(job: Job, index: int, **changes: Any) -> Job:
     """The job with one file changed."""
-    return replace(job, files=(*job.files[:index], replace(job.files[index], **changes), *job.files[index + 1 :]))
+    return with_files(job, {index: replace(job.files[index], **changes)})
+
+
+def empty(file: File, **changes: Any) -> File:
+    """The file at byte 0 again, whatever version of it the server has then; and changed."""
+    return replace(
+        file,
+        is_transferred=False,
+        is_published=False,
+        is_valid=False,
+        transferred_bytes=0,
+        filled=(),
+        validators=Validators(),
+        has_source_acl=False,
+        **changes,
+    )
+
+
+def finished(file: File, **changes: Any) -> File:
+    """The file with all its bytes, and changed."""
+    return replace(file, is_transferred=True, filled=(), wanted=(), **changes)
 
 
 def with_empty_file(job: Job, index: int, **changes: Any) -> Job:
-    """The file begins again at byte 0, whatever version of it the server has then."""
-    empty: dict[str, Any] = {
-        "is_transferred": False,
-        "is_published": False,
-        "is_valid": False,
-        "transferred_bytes": 0,
-        "filled": (),
-        "validators": Validators(),
-        "has_source_acl": False,
-    }
-    return with_file(notices.without(job, index), index, **empty, **changes)
+    """The file begins again."""
+    return with_files(notices.without(job, index), {index: empty(job.files[index], **changes)})
 
 
 def with_arrived(job: Job, index: int, parts: tuple[Range, ...]) -> Job:
@@ -98,15 +118,15 @@ def with_arrived(job: Job, index: int, parts: tuple[Range, ...]) -> Job:
     file = job.files[index]
     here = ranges.joined((*ranges.present(file), *parts))
     transferred_bytes, filled = ranges.progress(here)
-    wanted = ranges.missing(file.wanted, here)
+    wanted = ranges.still_wanted(file, here)
     return with_file(job, index, transferred_bytes=transferred_bytes, filled=filled, wanted=wanted)
 
 
 def without_temporary(job: Job, index: int) -> Job:
-    """The file begins again; its temporary, which may still be there, is a leftover."""
+    """The file begins again; its temporary, which may still be there, is a leftover unless it has its final name."""
     file = job.files[index]
-    if file.temporary is None:
-        return with_empty_file(job, index)
+    if file.temporary is None or file.is_placed:
+        return with_empty_file(job, index, temporary=None)
     leftover = Leftover(directory=file.made_in, temporary=file.temporary)
     return replace(with_empty_file(job, index, temporary=None), leftovers=(*job.leftovers, leftover))
 
@@ -120,35 +140,46 @@ def with_copy(job: Job, index: int, copy: Temporary) -> Job:
     others = tuple(item for item in job.leftovers if item.temporary != copy)
     if file.temporary is None or len(others) == len(job.leftovers):
         raise InvariantBrokenError(f"{copy.name} is no copy of file {index} of {name_of(job)}")
-    original = Leftover(directory=file.made_in, temporary=file.temporary)
+    originals = () if file.is_placed else (Leftover(directory=file.made_in, temporary=file.temporary),)
     after = with_file(job, index, temporary=copy, filled=(), has_source_acl=False)
-    return replace(after, leftovers=(*others, original))
+    return replace(after, leftovers=(*others, *originals))
 
 
-def current_file(job: Job, index: int) -> File:
-    """The file that an attempt reports about, which must be the one that is being moved (S7)."""
-    if index != job.next_file:
-        raise InvariantBrokenError(f"file {index} is not the current one of {name_of(job)}")
-    return job.files[index]
+def moving_file(job: Job, index: int) -> File:
+    """A file that an attempt reports about: one that is not transferred. Which of them it moves is its own matter."""
+    file = job.files[index]
+    if file.is_transferred:
+        raise InvariantBrokenError(f"file {index} of {name_of(job)} is moved, and was transferred before")
+    return file
 
 
-def start(job: Job, index: int) -> Result:
-    """Begin an attempt at this file; its number makes all earlier news late."""
+def start(job: Job) -> Result:
+    """Begin an attempt; its number makes all earlier news late."""
     epoch = job.epoch + 1
-    return replace(job, epoch=epoch), [events.StartTransfer(file_index=index, epoch=epoch)]
+    return replace(_with_useful_bytes(job), epoch=epoch), [events.StartTransfer(epoch=epoch)]
+
+
+def _with_useful_bytes(job: Job) -> Job:
+    """What came of a file that cannot be continued is forgotten before it is asked for again."""
+    if job.is_resumable:
+        return job
+    begun = (index for index, file in enumerate(job.files) if file.transferred_bytes and not file.is_transferred)
+    return with_files(job, {index: empty(job.files[index]) for index in begun if not job.files[index].is_upload})
 
 
 def flowing(job: Job, now: Now) -> Job:
-    """The attempt has a connection: TRANSFERRING (T5). A later file of the job connects in that state."""
+    """The attempt has a connection: TRANSFERRING (T5). Other files of the job connect in that state."""
     return enter(job, JobState.TRANSFERRING, now) if job.state is JobState.CONNECTING else job
 
 
 def go_on(job: Job, now: Now) -> Result:
-    """What a job does next that has a slot and nothing under way: the next file, T10, or T11 on demand."""
-    if job.current_file is None:
+    """What comes next in a slot: T10 if every file is transferred, T11 on demand; else the attempt moves the others."""
+    current = job.current_file
+    if current is None:
         return all_transferred(flowing(job, now), now)
-    index = job.next_file
-    return (enter(job, JobState.SUSPENDED, now), []) if index is None else start(job, index)
+    if job.next_file is None:
+        return enter(job, JobState.SUSPENDED, now), []
+    return replace(job, settled_files=current), []
 
 
 def all_transferred(job: Job, now: Now) -> Result:
@@ -179,6 +210,7 @@ def fail_by_class(job: Job, error: JobError, code_class: CodeClass, spread: floa
     is_by_event = code_class is CodeClass.EVENT
     is_hopeless = (
         limits.no_progress_timeout_seconds == 0
+        or bool(limits.http_method)
         or limits.minimum_retry_delay_seconds > limits.no_progress_timeout_seconds
     )
     if is_hopeless or code_class is CodeClass.FATAL:

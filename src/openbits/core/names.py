@@ -14,7 +14,8 @@ from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.wording import public_url
 
-HTTP_SCHEMES = ("http", "https")
+_PORTS = {"http": 80, "https": 443}
+HTTP_SCHEMES = tuple(_PORTS)
 SCHEMES = (*HTTP_SCHEMES, "file")
 
 MAX_URL = 2200
@@ -83,6 +84,14 @@ def _web_url(url: str, refuse: Refuse) -> str:
     return url.partition("#")[0]
 
 
+def reported_url(url: str) -> str:
+    """The URL that a redirect led to, if a client could have given it as well; else empty (jobs.md §9.4)."""
+    try:
+        return check_url(url) if is_http(url) else ""
+    except BitsError:
+        return ""
+
+
 def file_url(path: str) -> str:
     """The remote name of a file of this machine, by its normalised path."""
     return _FILE + quote(path, safe=_SAFE_IN_FILE_URL, encoding="utf-8", errors="surrogateescape")
@@ -120,6 +129,14 @@ def _path_in(url: str, refuse: Refuse) -> str:
 def is_http(url: str) -> bool:
     """True of a remote name that is fetched over HTTP: what has ranges and random access (jobs.md §8.7, §8.9)."""
     return url.partition(":")[0].lower() in HTTP_SCHEMES
+
+
+def peer_of(url: str) -> str:
+    """Scheme, host and port of a web URL: whose server it is."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    host = (parts.hostname or "").lower()
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS.get(scheme, 0)}"
 
 
 def check_path(path: str) -> str:

@@ -2,28 +2,32 @@
 
 from dataclasses import replace
 
-from openbits.core import codes, events, notices, ranges, transitions
+from openbits.core import codes, events, notices, ranges, scheduler, transitions
 from openbits.core.codes import CodeClass
 from openbits.core.enums import JobState
 from openbits.core.events import Event
-from openbits.core.model import Job, Now
+from openbits.core.model import File, Job, Now, Range, Temporary
 from openbits.core.moves import (
     Handler,
     InvariantBrokenError,
     Result,
     begin_completing,
-    current_file,
+    empty,
     enter,
     fail,
     fail_by_class,
+    finished,
     flowing,
     go_on,
+    moving_file,
     own_error,
     running_clock,
+    start,
     with_arrived,
     with_copy,
     with_empty_file,
     with_file,
+    with_files,
     with_progress,
     with_transfer_time,
     without_temporary,
@@ -32,17 +36,20 @@ from openbits.core.timers import transferred_for
 from openbits.core.wording import name_of
 
 MAX_RESTARTS = 3
-"""A remote file may change so often before its job fails (OPEN-44)."""
+"""A file may begin again so often within RESTART_SECONDS before its job fails (OPEN-44)."""
+
+RESTART_SECONDS = 86_400.0
 
 NEWS = (
-    events.TemporaryCreated,
+    events.TemporariesCreated,
     events.TemporaryAdopted,
     events.Connected,
     events.Progressed,
     events.RangesFilled,
     events.FileRestarted,
-    events.FileTransferred,
+    events.FilesTransferred,
     events.AttemptFailed,
+    events.Postponed,
     events.CertificateDeclined,
 )
 """What an attempt reports; only the present attempt is listened to."""
@@ -62,11 +69,18 @@ CONDITIONS = (
 def is_meaningless(job: Job, event: Event) -> bool:
     """Late news, or a condition that does not concern the present state: dropped silently."""
     if isinstance(event, NEWS):
-        is_finish = isinstance(event, events.FileTransferred) and event.file_index == job.next_file
-        return event.epoch != job.epoch or not (job.state.is_active or (job.is_completing and is_finish))
+        if event.epoch != job.epoch:
+            return True
+        return not (job.state.is_active or (job.is_completing and _is_finish(job, event)))
     if isinstance(event, CONDITIONS):
         return job.is_completing or (job.state, type(event)) not in transitions.CONCERNED
     return False
+
+
+def _is_finish(job: Job, event: Event) -> bool:
+    if not isinstance(event, events.FilesTransferred):
+        return False
+    return not any(job.files[one.file_index].is_transferred for one in event.files)
 
 
 # -- slots and news of attempts -------------------------------------------------------------------------------------
@@ -75,18 +89,31 @@ def is_meaningless(job: Job, event: Event) -> bool:
 def _slot_granted(job: Job, _event: events.SlotGranted, now: Now) -> Result:
     if job.state is not JobState.QUEUED:
         raise InvariantBrokenError(f"a slot was granted to {name_of(job)}, which is {job.state.name}")
-    return go_on(enter(job, JobState.CONNECTING, now), now)  # if nothing is left to move, on to the end at once
+    ready, effects = go_on(enter(job, JobState.CONNECTING, now), now)
+    return start(ready) if ready.state.is_active else (ready, effects)  # nothing left to move: on to the end at once
 
 
 def _slot_revoked(job: Job, _event: events.SlotRevoked, now: Now) -> Result:
     return enter(job, JobState.QUEUED, now), []
 
 
-def _temporary_created(job: Job, event: events.TemporaryCreated, _now: Now) -> Result:
-    file = current_file(job, event.file_index)
-    is_confirmed = file.temporary is not None and file.temporary.name == event.temporary.name
-    emptied = job if is_confirmed else without_temporary(job, event.file_index)
-    return with_empty_file(emptied, event.file_index, temporary=event.temporary, note=event.note or file.note), []
+def _temporaries_created(job: Job, event: events.TemporariesCreated, _now: Now) -> Result:
+    after, changed = job, {}
+    for made in event.files:
+        index, file = made.file_index, moving_file(job, made.file_index)
+        if file.temporary is not None and not _is_same(file, made.temporary):
+            after = without_temporary(after, index)
+        changed[index] = empty(file, temporary=made.temporary, note=made.note or file.note)
+    return with_files(after, changed), []
+
+
+def _is_same(file: File, made: Temporary) -> bool:
+    """What was announced is there now, or has got its final name (HIGH_PERFORMANCE)."""
+    known = file.temporary
+    if known is None:
+        return False
+    is_placed = made.name == file.name and replace(known, name=made.name) == made
+    return known.name == made.name or is_placed
 
 
 def _leftover_noted(job: Job, event: events.LeftoverNoted, _now: Now) -> Result:
@@ -102,7 +129,7 @@ def _leftover_noted(job: Job, event: events.LeftoverNoted, _now: Now) -> Result:
 
 
 def _temporary_adopted(job: Job, event: events.TemporaryAdopted, _now: Now) -> Result:
-    current_file(job, event.file_index)
+    moving_file(job, event.file_index)
     return with_copy(job, event.file_index, event.temporary), [events.RemoveTemporaries()]
 
 
@@ -113,27 +140,45 @@ def _remote_directory_found(job: Job, event: events.RemoteDirectoryFound, _now: 
 
 
 def _connected(job: Job, event: events.Connected, now: Now) -> Result:
-    index, remote_bytes = event.file_index, event.size_bytes
-    file = current_file(job, index)
-    told = {
-        "validators": event.validators,
-        "size_bytes": ranges.local_size(file.ranges, remote_bytes) if file.ranges else remote_bytes,
-        "note": event.note or file.note,
-        "response_headers": event.response_headers or file.response_headers,
-        "source_mode": event.source_mode,
-    }
-    after = flowing(with_file(job, index, **told), now)
-    outside = None if remote_bytes is None else ranges.first_outside((*file.ranges, *file.wanted), remote_bytes)
+    index = event.file_index
+    file = moving_file(job, index)
+    after = flowing(with_files(job, {index: _told(file, event)}), now)
+    outside = _range_outside(file, event)
     if outside is None:
         return _within_limit(after, index, now), []
     unasked = with_file(after, index, wanted=())  # else it would fail again
-    detail = f"the range {ranges.shown(outside)} is not inside the file, which has {remote_bytes} bytes"
+    detail = f"the range {ranges.shown(outside)} is not inside the file, which has {event.size_bytes} bytes"
     return fail(unasked, own_error(job, codes.BG_E_INVALID_RANGE, now, file_index=index, detail=detail), now), []
+
+
+def _told(file: File, event: events.Connected) -> File:
+    """The file with what the response told of it."""
+    return replace(
+        _renamed(file, event.remote_name),
+        validators=event.validators,
+        size_bytes=ranges.local_size(file.ranges, event.size_bytes) if file.ranges else event.size_bytes,
+        note=event.note or file.note,
+        response_headers=event.response_headers or file.response_headers,
+        source_mode=event.source_mode,
+    )
+
+
+def _renamed(file: File, reported: str) -> File:
+    """The file under the remote name that a redirect gives it (jobs.md §9.4), unless a client has a newer one."""
+    if not reported or file.new_remote_name:
+        return file
+    given = file.given_remote_name or file.remote_name
+    return replace(file, remote_name=reported, given_remote_name="" if reported == given else given)
+
+
+def _range_outside(file: File, event: events.Connected) -> Range | None:
+    """The first range of the file that the remote one does not have, as far as its size is known."""
+    return None if event.size_bytes is None else ranges.first_outside((*file.ranges, *file.wanted), event.size_bytes)
 
 
 def _progressed(job: Job, event: events.Progressed, now: Now) -> Result:
     index, arrived = event.file_index, event.transferred_bytes
-    file = current_file(job, index)
+    file = moving_file(job, index)
     is_growth = arrived > file.transferred_bytes
     after = with_file(with_transfer_time(job, now, is_running=True), index, transferred_bytes=arrived)
     if file.filled or file.wanted:
@@ -143,7 +188,7 @@ def _progressed(job: Job, event: events.Progressed, now: Now) -> Result:
 
 def _ranges_filled(job: Job, event: events.RangesFilled, now: Now) -> Result:
     index = event.file_index
-    before = current_file(job, index)
+    before = moving_file(job, index)
     arrived = with_arrived(with_transfer_time(job, now, is_running=True), index, event.ranges)
     file = arrived.files[index]
     is_growth = file.arrived_bytes > before.arrived_bytes
@@ -151,7 +196,8 @@ def _ranges_filled(job: Job, event: events.RangesFilled, now: Now) -> Result:
     if after.state is JobState.ERROR:
         return after, []
     if file.size_bytes is not None and file.transferred_bytes >= file.size_bytes:
-        return go_on(_finished(after, index), now)
+        done = with_files(after, {index: finished(file)})
+        return go_on(notices.with_file_notice(done, index), now)
     is_at_rest = job.properties.on_demand_mode and not file.wanted
     return go_on(after, now) if is_at_rest else (after, [])
 
@@ -171,36 +217,66 @@ def _is_too_large(job: Job) -> bool:
 
 
 def _file_restarted(job: Job, event: events.FileRestarted, now: Now) -> Result:
-    file = current_file(job, event.file_index)
-    restarts = file.restarts + 1
-    after = with_empty_file(job, event.file_index, restarts=restarts, note=event.note)
+    file = moving_file(job, event.file_index)
+    since = file.restarts_since
+    is_new_day = since is None or not 0 <= now.wall - since < RESTART_SECONDS
+    restarts = 1 if is_new_day else file.restarts + 1
     is_in_parts = bool(file.ranges) or job.properties.on_demand_mode
-    if restarts <= MAX_RESTARTS and not is_in_parts:
+    is_allowed = restarts <= MAX_RESTARTS and not is_in_parts
+    note = f"{event.note}; begun again ({restarts} of {MAX_RESTARTS} times a day)" if is_allowed else event.note
+    counted = {"restarts": restarts, "restarts_since": now.wall if is_new_day else since}
+    after = with_empty_file(job, event.file_index, note=note, **counted)
+    if is_allowed:
         return after, []
     often = "parts of it that were delivered are of no use any more" if is_in_parts else f"{restarts} times"
     detail = f"the file had to begin again, {often}; the last time because: {event.note}"
-    error = own_error(job, codes.BG_E_REMOTE_FILE_CHANGED, now, file_index=event.file_index, detail=detail)
+    error = own_error(job, event.hresult, now, file_index=event.file_index, detail=detail)
     return fail(after, error, now), []
 
 
-def _file_transferred(job: Job, event: events.FileTransferred, now: Now) -> Result:
-    current_file(job, event.file_index)
-    size = event.size_bytes
-    here = with_file(job, event.file_index, size_bytes=size, transferred_bytes=size)
-    if _is_too_large(here):  # then it is not finished
-        return (job if job.is_completing else _within_limit(flowing(here, now), event.file_index, now)), []
-    moved = with_file(here, event.file_index, has_source_acl=event.has_source_acl)
-    if job.files[event.file_index].is_upload:  # it has its final name already (jobs.md §11.1)
-        moved = with_file(moved, event.file_index, is_published=True, temporary=None)
-    done = _finished(moved, event.file_index)
-    if job.is_completing:  # it finished during the stop and counts as finished (jobs.md §8.4)
+def _files_transferred(job: Job, event: events.FilesTransferred, now: Now) -> Result:
+    """All of them in one step, unless one of them may not be finished: then one after the other, up to that one."""
+    moving = [(one, moving_file(job, one.file_index)) for one in event.files]
+    whole = with_files(job, {one.file_index: _whole(file, one) for one, file in moving})
+    is_bad = any(one.connected is not None and _range_outside(file, one.connected) for one, file in moving)
+    if is_bad or _is_too_large(whole):
+        return _transferred_singly(job, event, now) if len(moving) > 1 else (_refused(job, event.files[0], now), [])
+    done = whole
+    for one in event.files:
+        done = notices.with_file_notice(done, one.file_index)
+    if job.is_completing:  # they finished during the stop and count as finished (jobs.md §8.4)
         return done, []
     return go_on(flowing(with_progress(done), now), now)
 
 
-def _finished(job: Job, index: int) -> Job:
-    """All bytes of the file are here."""
-    return notices.with_file_notice(with_file(job, index, is_transferred=True, filled=(), wanted=()), index)
+def _transferred_singly(job: Job, event: events.FilesTransferred, now: Now) -> Result:
+    after, effects = job, list[events.Effect]()
+    for one in event.files:
+        if after.state.is_active or after.is_completing:
+            after, effects = _files_transferred(after, replace(event, files=(one,)), now)
+    return after, effects
+
+
+def _refused(job: Job, one: events.TransferredFile, now: Now) -> Job:
+    """The file does not count as finished: the job may not have so many bytes, or those asked for are not in it."""
+    if job.is_completing:
+        return job
+    after = job if one.connected is None else _connected(job, one.connected, now)[0]
+    if after.state is JobState.ERROR:
+        return after
+    here = with_file(after, one.file_index, size_bytes=one.size_bytes, transferred_bytes=one.size_bytes)
+    return _within_limit(flowing(here, now), one.file_index, now)
+
+
+def _whole(file: File, one: events.TransferredFile) -> File:
+    """The file as it is when all its bytes are here."""
+    told = file if one.connected is None else _told(file, one.connected)
+    arrived = finished(
+        told, size_bytes=one.size_bytes, transferred_bytes=one.size_bytes, has_source_acl=one.has_source_acl
+    )
+    if file.is_upload:  # it has its final name already (jobs.md §11.1)
+        arrived = replace(arrived, is_published=True, temporary=None)
+    return arrived
 
 
 def _attempt_failed(job: Job, event: events.AttemptFailed, now: Now) -> Result:
@@ -209,11 +285,20 @@ def _attempt_failed(job: Job, event: events.AttemptFailed, now: Now) -> Result:
         code_class = CodeClass.TRANSIENT if event.is_transient else CodeClass.FATAL
     index, told = event.error.file_index, event.response_headers
     after = job if index is None or not told else with_file(job, index, response_headers=told)
+    if index is not None:
+        after = with_files(after, {index: _renamed(after.files[index], event.remote_name)})
     return fail_by_class(after, event.error, code_class, event.spread, now), []
 
 
 def _certificate_declined(job: Job, event: events.CertificateDeclined, now: Now) -> Result:
     return fail_by_class(job, event.error, CodeClass.TRANSIENT, event.spread, now), []
+
+
+def _postponed(job: Job, event: events.Postponed, now: Now) -> Result:
+    """Not an attempt: neither the count of failures nor the no-progress clock goes on."""
+    wait_seconds = scheduler.retry_delay(1, 0.0, event.error.retry_after_seconds, 0.0) * (1 + event.spread)
+    waiting = replace(enter(job, JobState.TRANSIENT_ERROR, now), error=event.error, stalled_since=None)
+    return replace(waiting, retry_at=now.boot + wait_seconds), []
 
 
 # -- conditions, publishing, the service itself ---------------------------------------------------------------------
@@ -259,10 +344,14 @@ def _service_restarted(job: Job, _event: events.ServiceRestarted, now: Now) -> R
     return awake, []
 
 
-def _file_published(job: Job, event: events.FilePublished, _now: Now) -> Result:
-    if not (job.is_completing and job.files[event.file_index].is_transferred):
-        raise InvariantBrokenError(f"file {event.file_index} of {name_of(job)} was published unasked")
-    return with_file(job, event.file_index, is_published=True, is_valid=True, temporary=None), []
+def _files_published(job: Job, event: events.FilesPublished, _now: Now) -> Result:
+    changed = {}
+    for index in event.file_indexes:
+        file = job.files[index]
+        if not (job.is_completing and file.is_transferred):
+            raise InvariantBrokenError(f"file {index} of {name_of(job)} was published unasked")
+        changed[index] = replace(file, is_published=True, is_valid=True, temporary=None)
+    return with_files(job, changed), []
 
 
 def _publishing_ended(job: Job, event: events.PublishingEnded, now: Now) -> Result:
@@ -281,14 +370,14 @@ def _publishing_ended(job: Job, event: events.PublishingEnded, now: Now) -> Resu
 
 def _temporaries_removed(job: Job, event: events.TemporariesRemoved, _now: Now) -> Result:
     after = replace(job, leftovers=tuple(item for item in job.leftovers if item not in event.leftovers))
+    changed = {}
     for index in event.file_indexes:
-        if job.state.is_final:  # a tombstone keeps its progress to be read
-            after = with_file(after, index, temporary=None)
-        elif job.files[index].is_transferred:
+        file = job.files[index]
+        if not job.state.is_final and file.is_transferred:
             raise InvariantBrokenError(f"file {index} of {name_of(job)} is transferred and its temporary was removed")
-        else:  # the bytes are gone with their file
-            after = with_empty_file(after, index, temporary=None)
-    return after, []
+        left = file if job.state.is_final else empty(file)  # a tombstone keeps its progress to be read
+        changed[index] = replace(left, temporary=None)
+    return with_files(after, changed), []
 
 
 def _notice_delivered(job: Job, event: events.NoticeDelivered, _now: Now) -> Result:
@@ -302,7 +391,7 @@ def _secrets_resealed(job: Job, event: events.SecretsResealed, _now: Now) -> Res
 HANDLERS: dict[type[Event], Handler] = {
     events.SlotGranted: _slot_granted,
     events.SlotRevoked: _slot_revoked,
-    events.TemporaryCreated: _temporary_created,
+    events.TemporariesCreated: _temporaries_created,
     events.LeftoverNoted: _leftover_noted,
     events.TemporaryAdopted: _temporary_adopted,
     events.RemoteDirectoryFound: _remote_directory_found,
@@ -310,8 +399,9 @@ HANDLERS: dict[type[Event], Handler] = {
     events.Progressed: _progressed,
     events.RangesFilled: _ranges_filled,
     events.FileRestarted: _file_restarted,
-    events.FileTransferred: _file_transferred,
+    events.FilesTransferred: _files_transferred,
     events.AttemptFailed: _attempt_failed,
+    events.Postponed: _postponed,
     events.CertificateDeclined: _certificate_declined,
     events.Blocked: _blocked,
     events.RetryDue: _retry_due,
@@ -320,7 +410,7 @@ HANDLERS: dict[type[Event], Handler] = {
     events.TokenLost: _token_lost,
     events.InactivityExpired: _inactivity_expired,
     events.ServiceRestarted: _service_restarted,
-    events.FilePublished: _file_published,
+    events.FilesPublished: _files_published,
     events.PublishingEnded: _publishing_ended,
     events.TemporariesRemoved: _temporaries_removed,
     events.NoticeDelivered: _notice_delivered,

@@ -228,10 +228,17 @@ class Policies:
         default=2,
         metadata={
             "name": "UseLMCompat",
-            "doc": "when implicit credentials are sent: 0 whenever a server asks, 2 only after SetCredentials without"
-            " a user; 1 depends on a setting that Linux does not have",
-            "choices": (0, 2),
-            "is_used": False,
+            "doc": "when implicit credentials are sent: 0 whenever a server or proxy asks, 2 only after SetCredentials"
+            " without a user; 1 is the same as 0 here, where NTLM always is version 2 (LMCompatibilityLevel 3)",
+            "choices": (0, 1, 2),
+        },
+    )
+    disable_basic_auth_over_http: bool = field(
+        default=False,
+        metadata={
+            "name": "DisableBasicAuthOverHttp",
+            "doc": "no user and password of scheme Basic goes to a server over http, where everybody on the way reads"
+            " them; proxies are not concerned; BITS does not have this policy",
         },
     )
 

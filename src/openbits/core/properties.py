@@ -218,6 +218,34 @@ class Properties:
             **_DOWNLOADS_ONLY,
         },
     )
+    parallel_files: int = field(
+        default=1,
+        metadata={
+            "doc": "how many of its files are transferred at a time; 1: strictly one after the other, more than 128 "
+            "become 128",
+            "lowest": 1,
+            "highest": 128,
+        },
+    )
+    maximum_rate_bytes_per_second: int | None = field(
+        default=None,
+        metadata={
+            "doc": "most that it may receive from web servers, from the next file or attempt on; without a value: no "
+            "limit, less than 1024 become 1024",
+            "unit": "bytes_per_second",
+            "bits": 64,
+            "lowest": 1024,
+        },
+    )
+    segments: int = field(
+        default=1,
+        metadata={
+            "doc": "how many connections at a time may fetch one file of 16 MiB or more; more than 16 become 16",
+            "lowest": 1,
+            "highest": 16,
+            **_DOWNLOADS_ONLY,
+        },
+    )
     auto_complete: bool = field(
         default=False, metadata={"doc": "publish the files as soon as all are transferred, without a call of Complete"}
     )
@@ -229,8 +257,9 @@ class Property:
 
     Texts: `longest` counts characters, `too_long` is the code for more of them; `is_guid` and `is_http_token` say what
     they have to be if they are not empty. Integers have `bits` without sign, below `lowest` they are refused with
-    `too_low` or, if there is none, silently raised. `undefined` is the code for undefined members and flags; of the
-    flags `exclusive` only one may be set. `is_optional`: None is a value too.
+    `too_low` or, if there is none, silently raised; above `highest`, if there is one, they are silently lowered.
+    `undefined` is the code for undefined members and flags; of the flags `exclusive` only one may be set.
+    `is_optional`: None is a value too.
 
     `com_name` is the pair Get…/Set… of an interface, `com_property` the id of IBackgroundCopyJob5 and `com_member` the
     member of the union that carries its value. `cli`: another name on command lines than that of the field.
@@ -257,6 +286,7 @@ class Property:
     bits: int = 32
     lowest: int = 0
     too_low: int | None = None
+    highest: int | None = None
     undefined: int = codes.E_NOTIMPL
     exclusive: int = 0
     job_types: frozenset[JobType] = _EVERY_TYPE

@@ -135,7 +135,7 @@ def _accepted(rule: Property, value: object) -> object:
         number = _number(rule, value)
         if number < rule.lowest and rule.too_low is not None:
             _refuse(rule, value, rule.too_low, f"use a number from {rule.lowest} on")
-        return max(rule.lowest, number)
+        return max(rule.lowest, number if rule.highest is None else min(rule.highest, number))
     return _text(rule, value)
 
 

@@ -125,6 +125,11 @@ def requested(file: File, new: Sequence[Range]) -> tuple[Range, ...]:
     return missing((*_within(new, file.size_bytes), *file.wanted), present(file))
 
 
+def still_wanted(file: File, here: Iterable[Range]) -> tuple[Range, ...]:
+    """What is wanted when this much of the file is here; a range up to the end has one as soon as the size is known."""
+    return missing(_within(file.wanted, file.size_bytes), here)
+
+
 def repositioned(file: File, offset: int, *, is_on_demand: bool) -> tuple[Range, ...]:
     """What is wanted after UpdateDownloadPosition: all that is missing from `offset` on, then the rest.
 

@@ -18,6 +18,7 @@ from openbits.core.moves import (
     begin_completing,
     enter,
     with_copy,
+    with_empty_file,
     with_progress,
     without_temporary,
 )
@@ -100,10 +101,25 @@ REQUEST_SETTINGS = attrgetter("priority", "proxy_usage", "proxy_list", "proxy_by
 """What a request was made of: if it changes while one is under way, the job has to make another (T9)."""
 
 
+CHECK_BEGAN = "begun again, because revocation of its server's certificate is to be checked now"
+
+
 def _needs_another_request(before: Properties, after: Properties) -> bool:
     """Other security flags than the check of revocations, when it is switched on, are for later requests (T9)."""
-    switched_on = after.security_flags & ~before.security_flags
-    return SecurityFlags.ENABLE_CRL_CHECK in switched_on or REQUEST_SETTINGS(after) != REQUEST_SETTINGS(before)
+    return _is_check_switched_on(before, after) or REQUEST_SETTINGS(after) != REQUEST_SETTINGS(before)
+
+
+def _is_check_switched_on(before: Properties, after: Properties) -> bool:
+    return SecurityFlags.ENABLE_CRL_CHECK in after.security_flags & ~before.security_flags
+
+
+def _with_files_to_check(job: Job) -> Job:
+    """Nobody asked whether their servers were revoked, so unfinished files begin again (jobs.md §9.6)."""
+    for index, file in enumerate(job.files):
+        is_https = file.present_remote_name.partition(":")[0].lower() == "https"
+        if is_https and not file.is_transferred and file.arrived_bytes:
+            job = with_empty_file(job, index, note=CHECK_BEGAN)
+    return job
 
 
 def _set_properties(job: Job, event: events.SetProperties, now: Now) -> Result:
@@ -112,6 +128,8 @@ def _set_properties(job: Job, event: events.SetProperties, now: Now) -> Result:
     after = notices.as_flags_say(replace(job, properties=event.properties))
     if "notification_clsid" in event.names:
         after = replace(after, activation=event.activation)
+    if _is_check_switched_on(before, event.properties):
+        after = _with_files_to_check(after)
     if job.state.is_active and _needs_another_request(before, event.properties):
         return enter(after, JobState.QUEUED, now), []
     if job.state is JobState.TRANSFERRED and event.properties.auto_complete and not before.auto_complete:

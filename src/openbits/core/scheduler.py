@@ -16,6 +16,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from openbits.core import codes
 from openbits.core.enums import JobState, JobType, Priority
@@ -290,14 +291,22 @@ def _will_retry(job: Job, now: Now) -> Waiting:
         )
     wait_seconds = max(0.0, job.retry_at - now.boot)
     limit = gives_up_at(job)
-    end = f", gives up on {instant(now.wall + limit - now.boot)}" if limit is not None else ""
+    end = f"; it gives up on {instant(now.wall + limit - now.boot)}" if limit is not None else ""
     return Waiting(
-        reason=f"attempt {job.attempt} failed: {error}",
+        reason=f"attempt {job.attempt} failed: {error}" if job.attempt else f"held up: {error}",
         since=job.state_since,
-        next=f"attempt {job.attempt + 1} in {wait_seconds:.0f} s{end}",
+        next=f"attempt {job.attempt + 1}{end}",
         next_at=now.wall + wait_seconds,
-        hint="resume it to try now",
+        hint=_cure(job),
     )
+
+
+def _cure(job: Job) -> str:
+    """What helps while a job tries again by itself: what can be done about the cause, and not to wait."""
+    step, _, _ = _next_step(job).partition("; the job tries again by itself")
+    if step.endswith("resume the job to try now"):
+        return _RETRY_NOW
+    return step if step.endswith(("resume the job", "resume it")) else f"{step}; {_RETRY_NOW}"
 
 
 def _has_failed(job: Job, _now: Now) -> Waiting:
@@ -318,6 +327,9 @@ def _is_transferred(job: Job, _now: Now) -> Waiting:
         next="nothing, until it is completed or cancelled",
         hint="complete it",
     )
+
+
+_RETRY_NOW: Final = "resume it to try now"
 
 
 def _error_text(job: Job) -> str:

@@ -153,6 +153,13 @@ def certificate_reference(location: str, store: str, sha1: str, subject: str) ->
     return Certificate(location=CertStore[location.upper()], store=store, sha1=sha1.lower(), subject=subject)
 
 
+def credentials(job: Job) -> list[tuple[str, str, Secret]]:
+    """Target, scheme and secret of each SetCredentials that the job has."""
+    slots = [(target.lower(), scheme.lower()) for target in AuthTarget.__members__ for scheme in AuthScheme.__members__]
+    found_in = ((target, scheme, found(job, slot(target, scheme))) for target, scheme in slots)
+    return [(target, scheme, secret) for target, scheme, secret in found_in if secret is not None]
+
+
 def found(job: Job, name: str) -> Secret | None:
     """The secret in this slot of the job."""
     return next((secret for secret in job.secrets if secret.slot == name), None)

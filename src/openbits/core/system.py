@@ -7,3 +7,6 @@ SYSTEM_CA_FILES = (
     "/etc/ssl/cert.pem",
 )
 """Bundles of trusted certificates (PEM), the first that exists counts."""
+
+KERBEROS_LIBRARY = "libgssapi_krb5.so.2"
+"""What speaks Kerberos: the library of MIT. Not every machine has it (Debian: libgssapi-krb5-2)."""

@@ -42,7 +42,7 @@ EventRow = tuple[int, float, str, str, int, int | None, str]
 """seq, at, kind, job_id, owner_uid, file_index, data"""
 
 _NOT_IN_DOCUMENT: dict[type, set[str]] = {
-    Job: {"job_id", "files", "secrets", "retry_at", "stalled_since", "transferring_since"},
+    Job: {"job_id", "files", "secrets", "retry_at", "stalled_since", "transferring_since", "settled_files"},
     File: {"transferred_bytes", "is_transferred", "is_published", "new_remote_name"},
 }
 """Fields with a column or a table of their own, and what is not stored: boot-clock instants, undurable names."""
@@ -73,7 +73,7 @@ _in_row = operator.attrgetter(
     *(
         item.name
         for item in fields(Job)
-        if item.name not in {"files", "secrets", "retry_at", "stalled_since", "transferring_since"}
+        if item.name not in {"files", "secrets", "retry_at", "stalled_since", "transferring_since", "settled_files"}
     )
 )
 _to_json = json.JSONEncoder(default=_plain, separators=(",", ":"), check_circular=False).encode
