@@ -18,7 +18,7 @@ import pytest
 from openbits import channel
 from openbits.identity import broker, filecalls, landlock, paths
 from openbits.identity.path_errors import PathError
-from openbits.identity.paths import Directory, Temporary
+from openbits.identity.paths import Directory, Publication, Temporary
 
 _PR_SET_DUMPABLE = 4
 _LIMIT_SECONDS = 60
@@ -155,11 +155,14 @@ def taken(place: Path) -> Path:
 
 
 @pytest.fixture
-def publish(opener: filecalls.Opener) -> Callable[[Directory, Temporary], None]:
-    """Publish as `file`, with the usual umask and the local time."""
-    return lambda directory, temporary: paths.publish(
-        directory, temporary, b"file", opener, umask=0o022, modified_ns=None
-    )
+def publish(opener: filecalls.Opener) -> Callable[..., None]:
+    """Publish as `file`, with the usual umask and the local time, or with changes of these."""
+    usual = {"name": b"file", "umask": 0o022, "modified_ns": None}
+
+    def act(directory: Directory, temporary: Temporary, **changes: Any) -> None:
+        assert paths.publish(directory, [Publication(temporary=temporary, **{**usual, **changes})], opener) == 1
+
+    return act
 
 
 @pytest.fixture
@@ -201,10 +204,23 @@ class BrokerProcess:
             os.close(place)
 
     def ask(self, op: str, **fields: Any) -> tuple[channel.Message, list[int]]:
-        """One request and its answer; the descriptors belong to the test."""
-        usual = {"name": "file", "umask": 0o022, "modified_ns": None} if op == "publish" else {}
-        channel.send(self.control, {"id": 7, "op": op, **usual, **fields})
-        answer, descriptors = channel.receive(self.control)
+        """One request, of one file, and its answer; the descriptors belong to the test."""
+        if op == "publish":
+            file = {"name": "file", "umask": 0o022, "modified_ns": None, **fields}
+            fields = {"directory": file.pop("directory"), "files": [file]}
+        if op == "create":
+            fields["names"] = [fields.pop("name")]
+        answer, descriptors = self.send(op, **fields)
+        if answer["ok"] and op == "publish":
+            assert answer.pop("published") == 1
+        if answer["ok"] and op == "create":
+            (answer["temporary"],) = answer.pop("temporaries")
+        return answer, descriptors
+
+    def send(self, op: str, **fields: Any) -> tuple[channel.Message, list[int]]:
+        """One request as the manager makes it."""
+        channel.send(self.control, {"id": 7, "op": op, **fields})
+        answer, descriptors = channel.receive(self.control, most_descriptors=broker.FILES_AT_ONCE)
         assert answer.pop("reply") == 7
         return answer, descriptors
 

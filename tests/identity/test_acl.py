@@ -63,7 +63,7 @@ def access(path: Path) -> tuple[int, bytes | None]:
 @pytest.mark.parametrize("first", ["the default ACL", "the temporary file"])
 @pytest.mark.parametrize("name", _ACLS)
 def test_a_default_acl_decides_as_if_the_file_had_been_created_with_mode_0666(
-    name: str, first: str, directory: Directory, place: Path, opener: Opener
+    name: str, first: str, directory: Directory, place: Path, opener: Opener, publish: Callable[..., None]
 ) -> None:
     if first == "the default ACL":
         set_default_acl(place, name)
@@ -72,5 +72,5 @@ def test_a_default_acl_decides_as_if_the_file_had_been_created_with_mode_0666(
     os.close(descriptor)
     set_default_acl(place, name)
     os.close(os.open(place / "by-the-kernel", os.O_CREAT | os.O_WRONLY, 0o666))
-    paths.publish(directory, made, b"file", opener, umask=0o077, modified_ns=None)
+    publish(directory, made, umask=0o077, modified_ns=None)
     assert access(place / "file") == access(place / "by-the-kernel")

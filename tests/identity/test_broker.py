@@ -14,6 +14,7 @@ import pytest
 
 from openbits import channel
 from openbits.identity.broker import run
+from openbits.service.file_broker import NAMES_BYTES
 
 if TYPE_CHECKING:
     from tests.identity.conftest import BrokerProcess
@@ -41,7 +42,7 @@ def names(place: Path) -> list[str]:
 def test_a_file_from_its_path_to_its_final_name(tmp_path: Path, start_broker: StartBroker) -> None:
     broker = start_broker()
     answer = broker.do("resolve", path=f"{tmp_path}/file")
-    assert answer == {"directory": as_directory(tmp_path), "name": "file"}
+    assert answer == {"directory": as_directory(tmp_path), "name": "file", "others": 0}
     directory = answer["directory"]
 
     answer, (descriptor,) = broker.ask("create", directory=directory, name=NAME)
@@ -92,6 +93,80 @@ def test_a_refusal_has_errno_step_subject_and_text(tmp_path: Path, start_broker:
     broker.do("publish", directory=directory, temporary=temporary)
 
 
+def test_several_files_of_a_directory_are_made_and_published_by_one_request_each(
+    tmp_path: Path, start_broker: StartBroker
+) -> None:
+    broker, directory = start_broker(), as_directory(tmp_path)
+    many = [f".BIT{number:08x}.tmp" for number in range(64)]
+    answer, descriptors = broker.send("create", directory=directory, names=many)
+    assert [one["name"] for one in answer["temporaries"]] == many == names(tmp_path)
+    for number, descriptor in enumerate(descriptors):
+        os.write(descriptor, b"%d" % number)
+    channel.close_all(descriptors)
+    files = [
+        {"temporary": one, "name": f"file{number}", "umask": 0o022, "modified_ns": None}
+        for number, one in enumerate(answer["temporaries"])
+    ]
+    for _ in range(2):  # the answer may get lost in a crash of the manager
+        assert broker.send("publish", directory=directory, files=files) == ({"ok": True, "published": 64}, [])
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {
+        f"file{number}": b"%d" % number for number in range(64)
+    }
+
+
+def test_what_comes_before_a_file_that_cannot_be_made_is_made(tmp_path: Path, start_broker: StartBroker) -> None:
+    broker, directory = start_broker(), as_directory(tmp_path)
+    (tmp_path / NEXT_NAME).write_bytes(b"taken")
+    answer, descriptors = broker.send("create", directory=directory, names=[NAME, NEXT_NAME, ".BIT00000009.tmp"])
+    channel.close_all(descriptors)
+    assert ([one["name"] for one in answer["temporaries"]], len(descriptors)) == ([NAME], 1)
+    assert names(tmp_path) == sorted([NAME, NEXT_NAME])
+    answer, _ = broker.send("create", directory=directory, names=[NEXT_NAME, ".BIT00000009.tmp"])
+    assert (answer["ok"], answer["errno"]) == (False, errno.EEXIST)
+
+
+def test_what_comes_before_a_file_that_cannot_be_published_is_published(
+    tmp_path: Path, start_broker: StartBroker
+) -> None:
+    broker, directory = start_broker(), as_directory(tmp_path)
+    made = [broker.make(directory, f".BIT0000000{number}.tmp") for number in range(3)]
+    files = [
+        {"temporary": one, "name": name, "umask": 0o022, "modified_ns": None}
+        for one, name in zip(made, ("first", "second", "third"), strict=True)
+    ]
+    (tmp_path / "second").mkdir()
+    assert broker.send("publish", directory=directory, files=files) == ({"ok": True, "published": 1}, [])
+    assert names(tmp_path) == [made[1]["name"], made[2]["name"], "first", "second"]
+    answer, _ = broker.send("publish", directory=directory, files=files[1:])
+    assert (answer["ok"], answer["errno"], answer["subject"]) == (False, errno.EISDIR, f"{tmp_path}/second")
+
+
+def test_the_largest_requests_fit_into_a_message() -> None:
+    """A path of 4096 bytes, each six characters in JSON, and final names as long as the manager lets them be."""
+    path = ("/" + "\x01" * 255) * 15 + "/" + "\x01" * 240
+    temporary = {"name": NAME, "dev": 2**64 - 1, "ino": 2**64 - 1, "birth_ns": -(2**63), "uid": 2**32 - 1}
+    file = {"temporary": temporary, "name": "n" * (NAMES_BYTES // 64), "umask": 0o777, "modified_ns": -(2**63)}
+    place = {"path": path, "dev": 2**64 - 1, "ino": 2**64 - 1}
+    encoded = channel.encode({"id": 2**32, "op": "publish", "directory": place, "files": [file] * 64})
+    assert len(encoded) <= channel.MESSAGE_BYTES
+
+
+def test_other_files_of_a_folder_are_fixed_along_up_to_the_first_that_is_refused(
+    tmp_path: Path, start_broker: StartBroker
+) -> None:
+    """P1 for several: what is wrong with the next one is said when that is asked for."""
+    broker = start_broker()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").touch()
+    path = f"{tmp_path}/first"
+    for refused in ("folder", "fifo"):
+        answer = broker.do("resolve", path=path, others=["new", "file", refused, "behind"])
+        assert answer == {"directory": as_directory(tmp_path), "name": "first", "others": 2}
+        assert broker.fail("resolve", path=f"{tmp_path}/{refused}", others=["new"])["subject"].endswith(refused)
+    assert broker.do("resolve", path=path, others=["folder"], is_source=True)["others"] == 1
+
+
 def test_names_that_are_not_utf_8_travel_both_ways(tmp_path: Path, start_broker: StartBroker) -> None:
     os.mkdir(bytes(tmp_path) + b"/caf\xe9")  # noqa: PTH102  # bytes
     broker = start_broker()
@@ -114,7 +189,8 @@ def test_the_longest_paths_fit_into_the_answer(start_broker: StartBroker) -> Non
 
 DIRECTORY = {"path": "/srv", "dev": 1, "ino": 2}
 TEMPORARY = {"name": NAME, "dev": 1, "ino": 3, "birth_ns": 4, "uid": 0}
-PUBLISH = {"directory": DIRECTORY, "temporary": TEMPORARY, "name": "file", "umask": 0o022, "modified_ns": None}
+FILE = {"temporary": TEMPORARY, "name": "file", "umask": 0o022, "modified_ns": None}
+PUBLISH = {"id": 1, "op": "publish", "directory": DIRECTORY}
 
 
 @pytest.mark.parametrize(
@@ -129,31 +205,42 @@ PUBLISH = {"directory": DIRECTORY, "temporary": TEMPORARY, "name": "file", "umas
         {"id": 1, "op": "resolve"},
         {"id": 1, "op": "resolve", "path": 7},
         {"id": 1, "op": "resolve", "path": "/srv/\ud800"},
+        {"id": 1, "op": "resolve", "path": "/file", "others": "name"},
+        {"id": 1, "op": "resolve", "path": "/file", "others": ["../name"]},
+        {"id": 1, "op": "resolve", "path": "/file", "others": [7]},
+        {"id": 1, "op": "resolve", "path": "/file", "others": ["name"] * 65},
         {"id": 1, "op": "create", "directory": DIRECTORY},
-        {"id": 1, "op": "create", "directory": "/srv", "name": NAME},
-        {"id": 1, "op": "create", "directory": DIRECTORY, "name": "authorized_keys"},
-        {"id": 1, "op": "create", "directory": DIRECTORY, "name": f"../{NAME}"},
-        {"id": 1, "op": "create", "directory": DIRECTORY, "name": f"{NAME}\n"},
-        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "srv"}, "name": NAME},
-        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "/srv/../etc"}, "name": NAME},
-        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "/srv\0"}, "name": NAME},
-        {"id": 1, "op": "create", "directory": DIRECTORY | {"dev": "1"}, "name": NAME},
-        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": True}, "name": NAME},
-        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": -1}, "name": NAME},
-        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": 1.0}, "name": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "names": NAME},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "names": []},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "names": [NAME] * 65},
+        {"id": 1, "op": "create", "directory": "/srv", "names": [NAME]},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "names": ["authorized_keys"]},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "names": [f"../{NAME}"]},
+        {"id": 1, "op": "create", "directory": DIRECTORY, "names": [f"{NAME}\n"]},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "srv"}, "names": [NAME]},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "/srv/../etc"}, "names": [NAME]},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"path": "/srv\0"}, "names": [NAME]},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"dev": "1"}, "names": [NAME]},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": True}, "names": [NAME]},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": -1}, "names": [NAME]},
+        {"id": 1, "op": "create", "directory": DIRECTORY | {"ino": 1.0}, "names": [NAME]},
         {"id": 1, "op": "reopen", "directory": DIRECTORY},
         {"id": 1, "op": "remove", "directory": DIRECTORY, "temporary": TEMPORARY | {"name": "precious"}},
         {"id": 1, "op": "remove", "directory": DIRECTORY, "temporary": TEMPORARY | {"birth_ns": None}},
         {"id": 1, "op": "remove", "directory": DIRECTORY, "temporary": TEMPORARY | {"uid": 2**64}},
-        {"id": 1, "op": "publish", **PUBLISH, "name": "a/b"},
-        {"id": 1, "op": "publish", **PUBLISH, "name": ".."},
-        {"id": 1, "op": "publish", **PUBLISH, "name": ""},
-        {"id": 1, "op": "publish", **PUBLISH, "name": "n" * 256},
-        {"id": 1, "op": "publish", **PUBLISH, "name": "nul\0"},
-        {"id": 1, "op": "publish", **PUBLISH, "umask": 0o4022},
-        {"id": 1, "op": "publish", **PUBLISH, "umask": "022"},
-        {"id": 1, "op": "publish", **PUBLISH, "modified_ns": "now"},
-        {"id": 1, "op": "publish", **PUBLISH, "modified_ns": 2**63},
+        {**PUBLISH, "files": FILE},
+        {**PUBLISH, "files": []},
+        {**PUBLISH, "files": [NAME]},
+        {**PUBLISH, "files": [FILE] * 65},
+        {**PUBLISH, "files": [FILE | {"name": "a/b"}]},
+        {**PUBLISH, "files": [FILE | {"name": ".."}]},
+        {**PUBLISH, "files": [FILE | {"name": ""}]},
+        {**PUBLISH, "files": [FILE | {"name": "n" * 256}]},
+        {**PUBLISH, "files": [FILE | {"name": "nul\0"}]},
+        {**PUBLISH, "files": [FILE | {"umask": 0o4022}]},
+        {**PUBLISH, "files": [FILE | {"umask": "022"}]},
+        {**PUBLISH, "files": [FILE | {"modified_ns": "now"}]},
+        {**PUBLISH, "files": [FILE | {"modified_ns": 2**63}]},
     ],
 )
 def test_a_malformed_request_ends_the_broker(request_: dict[str, Any], start_broker: StartBroker) -> None:
@@ -187,7 +274,7 @@ def test_the_broker_keeps_no_descriptor_that_it_has_passed(tmp_path: Path) -> No
     ours, theirs = channel.pair()
     with ours, theirs:
         for name in (NAME, NEXT_NAME):
-            channel.send(ours, {"id": 1, "op": "create", "directory": as_directory(tmp_path), "name": name})
+            channel.send(ours, {"id": 1, "op": "create", "directory": as_directory(tmp_path), "names": [name]})
         ours.shutdown(socket.SHUT_WR)
         before = len(list(Path("/proc/self/fd").iterdir()))
         run(theirs)
@@ -202,5 +289,5 @@ def test_a_broker_ends_when_its_channel_closes(start_broker: StartBroker) -> Non
 
 def test_a_manager_that_is_gone_before_the_answer_ends_the_broker(tmp_path: Path, start_broker: StartBroker) -> None:
     broker = start_broker()
-    channel.send(broker.control, {"id": 7, "op": "create", "directory": as_directory(tmp_path), "name": NAME})
+    channel.send(broker.control, {"id": 7, "op": "create", "directory": as_directory(tmp_path), "names": [NAME]})
     assert broker.end() == 0

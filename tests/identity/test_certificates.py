@@ -1,6 +1,7 @@
 """What a broker reads of a certificate store: certificates of regular files, without waiting (identity.md §13)."""
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,90 @@ def test_the_broker_passes_them_as_a_descriptor(store: Path, opener: Opener) -> 
     assert message == {"reply": 7, "ok": True}
     with os.fdopen(descriptor, "rb") as file:
         assert file.read().decode() == block("YQ==")
+
+
+def pair(store: Path, sha1: str, opener: Opener) -> str:
+    with os.fdopen(certificates.read_key_pair(os.fsencode(store), sha1, opener), "rb") as file:
+        return file.read().decode()
+
+
+OLD_FORM = KEY.replace("PRIVATE", "RSA PRIVATE").replace(
+    "Q2Fu", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nQ2Fu"
+)
+"""How programs of the nineties write a key with a passphrase."""
+
+SHA1_OF_B = hashlib.sha1(b"b").hexdigest()  # noqa: S324  # what certificates are named by; Yg== is b
+
+
+def test_a_certificate_comes_with_its_chain_and_its_key(store: Path, opener: Opener) -> None:
+    (store / "a.pem").write_text(block("YQ==") + KEY.replace("Q2FuYXJ5", "b3RoZXI="))
+    (store / "b.pem").write_text(KEY + block("Y2hhaW4=") + block("Yg=="))
+    assert pair(store, SHA1_OF_B, opener) == block("Yg==") + block("Y2hhaW4=") + KEY
+    (store / "b.pem").write_text(block("Yg==").replace("\n", "\r\n"))
+    (store / "b.key").write_text(f"some words\n{KEY}")
+    assert pair(store, SHA1_OF_B, opener) == block("Yg==") + KEY
+
+
+@pytest.mark.parametrize("kind", ["RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY"])
+def test_keys_of_each_form_are_found(store: Path, opener: Opener, kind: str) -> None:
+    key = KEY.replace("PRIVATE KEY", kind)
+    (store / "b.pem").write_text(block("Yg==") + key)
+    assert pair(store, SHA1_OF_B, opener).endswith(key)
+
+
+@pytest.mark.parametrize(
+    ("content", "number", "words"),
+    [
+        (block("YQ=="), errno.ENOENT, "no certificate with SHA-1"),
+        (block("Yg=="), errno.ENOKEY, "b.key beside it"),
+        (block("Yg==") + KEY.replace("PRIVATE", "ENCRYPTED PRIVATE"), errno.EKEYREJECTED, "passphrase"),
+        (block("Yg==") + OLD_FORM, errno.EKEYREJECTED, "passphrase"),
+    ],
+)
+def test_what_is_missing_for_a_client_certificate_is_told(
+    store: Path, opener: Opener, content: str, number: int, words: str
+) -> None:
+    (store / "b.pem").write_text(content)
+    before = descriptors(os.getpid())
+    with pytest.raises(PathError) as caught:
+        pair(store, SHA1_OF_B, opener)
+    assert (caught.value.errno, caught.value.step) == (number, "read")
+    assert words in str(caught.value)
+    assert descriptors(os.getpid()) == before
+
+
+@pytest.mark.root
+def test_a_key_that_may_not_be_read_is_not_called_missing(
+    open_tmp_path: Path, throwaway_user: Callable[..., Any], opener: Opener
+) -> None:
+    store = open_tmp_path / "MY"
+    store.mkdir(mode=0o755)
+    (store / "b.pem").write_text(block("Yg=="))
+    (store / "b.key").write_text(KEY)
+    (store / "b.key").chmod(0o600)
+    user = throwaway_user()
+
+    def read_as_user() -> None:
+        os.setresuid(user.uid, user.uid, user.uid)
+        try:
+            certificates.read_key_pair(os.fsencode(store), SHA1_OF_B, opener)
+        except PathError as error:
+            os._exit(0 if (error.errno, "b.key" in str(error)) == (errno.EACCES, True) else 1)
+        os._exit(2)
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            read_as_user()
+        finally:
+            os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("sha1", [SHA1_OF_B.upper(), "", "0" * 39, None])
+def test_the_broker_ends_on_a_name_of_a_certificate_that_is_none(store: Path, opener: Opener, sha1: object) -> None:
+    with pytest.raises(broker.MalformedRequestError):
+        broker.answer({"op": "key-pair", "id": 7, "path": str(store), "sha1": sha1}, opener)
 
 
 @pytest.mark.parametrize("path", ["MY", "/a/../MY", "", "/a\0b", 5])

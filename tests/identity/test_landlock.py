@@ -26,7 +26,7 @@ def errno_inside() -> Callable[..., int]:
         if pid == 0:
             status = 255
             try:
-                granted = [[os.open(path, os.O_PATH | os.O_DIRECTORY) for path in paths] for paths in (reads, changes)]
+                granted = [[os.open(path, os.O_PATH) for path in paths] for paths in (reads, changes)]
                 _no_new_privileges()
                 landlock.restrict(*granted, is_network_allowed=is_network_allowed)
                 status = _errno_of(act)
@@ -51,6 +51,16 @@ def _errno_of(act: Callable[[], object]) -> int:
 
 def test_this_kernel_has_it() -> None:
     assert landlock.abi() >= 1
+
+
+def test_a_file_is_granted_alone(errno_inside: Callable[..., int], tmp_path: Path) -> None:
+    for name in ("file", "beside"):
+        (tmp_path / name).write_text("x")
+    file = tmp_path / "file"
+    assert errno_inside(file.read_text, reads=[file]) == 0
+    assert errno_inside((tmp_path / "beside").read_text, reads=[file]) == errno.EACCES
+    assert errno_inside(lambda: file.write_text("y"), reads=[file]) == errno.EACCES
+    assert errno_inside(lambda: os.listdir(tmp_path), reads=[file]) == errno.EACCES  # noqa: PTH208  # the call itself
 
 
 def test_grants_count_below_their_directory_only(errno_inside: Callable[..., int], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests import attacks
 from openbits.identity import paths
 from openbits.identity.filecalls import Opener
 from openbits.identity.path_errors import PathError
-from openbits.identity.paths import Directory, Temporary
+from openbits.identity.paths import Directory, Publication, Temporary
 
 pytestmark = pytest.mark.root
 
@@ -108,7 +108,8 @@ def made(directory: Directory, opener: Opener) -> dict[str, int]:
 
 def publish(directory: Directory, temporary: Temporary, opener: Opener) -> None:
     """Under a name that exists in the private directory too."""
-    paths.publish(directory, temporary, b"file", opener, umask=0, modified_ns=0)
+    file = Publication(temporary=temporary, name=b"file", umask=0, modified_ns=0)
+    assert paths.publish(directory, [file], opener) == 1
 
 
 def raced(acts: Callable[[Counter[str]], None], *wanted: str) -> Callable[[], Counter[str]]:

@@ -12,11 +12,11 @@ import pytest
 from openbits.identity import paths
 from openbits.identity.filecalls import Opener
 from openbits.identity.path_errors import PathError
-from openbits.identity.paths import Directory, Temporary
+from openbits.identity.paths import Directory, Publication, Temporary
 
 RunAs = Callable[[int | None, Callable[[], Any]], Any]
 Refused = Callable[..., PathError]
-Publish = Callable[[Directory, Temporary], None]
+Publish = Callable[..., None]
 Acts = Callable[[Directory, Temporary], dict[str, Callable[[], object]]]
 
 LONG_AGO_NS = 784_111_777_123_456_789  # Sun, 06 Nov 1994 08:49:37 GMT and a bit
@@ -31,9 +31,9 @@ def names(place: Path) -> list[str]:
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0, 0o666), (0o777, 0)])
 def test_the_published_file_has_mode_0666_less_the_umask_of_the_client(
-    umask: int, mode: int, directory: Directory, place: Path, temporary: Temporary, opener: Opener
+    umask: int, mode: int, directory: Directory, place: Path, temporary: Temporary, publish: Publish
 ) -> None:
-    paths.publish(directory, temporary, b"file", opener, umask=umask, modified_ns=None)
+    publish(directory, temporary, umask=umask, modified_ns=None)
     assert names(place) == ["file"]
     found = (place / "file").stat()
     assert stat.S_IMODE(found.st_mode) == mode
@@ -49,10 +49,10 @@ def test_special_bits_are_never_published(
 
 
 def test_the_modification_time_is_that_of_the_remote_file(
-    directory: Directory, place: Path, temporary: Temporary, taken: Path, opener: Opener
+    directory: Directory, place: Path, temporary: Temporary, taken: Path, publish: Publish
 ) -> None:
     os.utime(taken, ns=(1_000, 2_000))
-    paths.publish(directory, temporary, b"file", opener, umask=0o022, modified_ns=LONG_AGO_NS)
+    publish(directory, temporary, umask=0o022, modified_ns=LONG_AGO_NS)
     found = (place / "file").stat()
     assert (found.st_atime_ns, found.st_mtime_ns) == (1_000, LONG_AGO_NS)
 
@@ -166,24 +166,39 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def test_data_and_metadata_are_durable_before_the_name_and_the_name_before_the_answer(
-    directory: Directory, temporary: Temporary, opener: Opener, calls: Calls
+    directory: Directory, temporary: Temporary, publish: Publish, calls: Calls
 ) -> None:
-    paths.publish(directory, temporary, b"file", opener, umask=0o022, modified_ns=LONG_AGO_NS)
+    publish(directory, temporary, umask=0o022, modified_ns=LONG_AGO_NS)
     assert calls.seen == ["fchmod", "utime", "fsync", "rename", "fsync of the directory"]
+
+
+def test_of_several_files_all_are_durable_before_the_first_name_and_the_directory_is_synced_once(
+    directory: Directory, place: Path, opener: Opener, calls: Calls
+) -> None:
+    files = []
+    for number in range(3):
+        temporary, descriptor = paths.create(directory, b".BIT0000000%d.tmp" % number, opener)
+        os.close(descriptor)
+        name = b"file%d" % number
+        files.append(Publication(temporary=temporary, name=name, umask=0o022, modified_ns=LONG_AGO_NS))
+    calls.seen.clear()
+    assert paths.publish(directory, files, opener) == 3
+    assert calls.seen == [*["fchmod", "utime"] * 3, *["fsync"] * 3, *["rename"] * 3, "fsync of the directory"]
+    assert names(place) == ["file0", "file1", "file2"]
 
 
 @pytest.mark.parametrize("cut", range(1, 6))
 def test_a_crash_anywhere_leaves_the_temporary_or_the_final_file_and_publishing_again_ends_it(
-    cut: int, directory: Directory, place: Path, temporary: Temporary, taken: Path, opener: Opener, calls: Calls
+    cut: int, directory: Directory, place: Path, temporary: Temporary, taken: Path, publish: Publish, calls: Calls
 ) -> None:
     (place / "file").write_bytes(b"old")
     calls.cut_at = cut
     with pytest.raises(PowerCutError):
-        paths.publish(directory, temporary, b"file", opener, umask=0o022, modified_ns=LONG_AGO_NS)
+        publish(directory, temporary, umask=0o022, modified_ns=LONG_AGO_NS)
     is_renamed = cut == 5
     assert taken.exists() is not is_renamed
     assert (place / "file").read_bytes() == (b"transferred" if is_renamed else b"old")
-    paths.publish(directory, temporary, b"file", opener, umask=0o022, modified_ns=LONG_AGO_NS)
+    publish(directory, temporary, umask=0o022, modified_ns=LONG_AGO_NS)
     assert calls.seen[-1] == "fsync of the directory"
     found = (place / "file").stat()
     assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (0o644, LONG_AGO_NS)
@@ -192,7 +207,7 @@ def test_a_crash_anywhere_leaves_the_temporary_or_the_final_file_and_publishing_
 
 @pytest.mark.parametrize("mode", [0, 0o444])
 def test_a_crash_after_the_mode_was_set_is_cured_even_if_it_took_the_owner_the_right_to_write(
-    mode: int, open_tmp_path: Path, opener: Opener, run_as: RunAs, ordinary_uid: int | None
+    mode: int, open_tmp_path: Path, opener: Opener, publish: Publish, run_as: RunAs, ordinary_uid: int | None
 ) -> None:
     place = open_tmp_path / "in"
     place.mkdir()
@@ -206,7 +221,7 @@ def test_a_crash_after_the_mode_was_set_is_cured_even_if_it_took_the_owner_the_r
         size_bytes, descriptor = paths.reopen(directory, temporary, opener)
         os.fchmod(descriptor, mode)
         os.close(descriptor)
-        paths.publish(directory, temporary, name, opener, umask=0o666 & ~mode, modified_ns=None)
+        publish(directory, temporary, name=name, umask=0o666 & ~mode, modified_ns=None)
         return [size_bytes, stat.S_IMODE((place / "file").stat().st_mode)]
 
     assert run_as(ordinary_uid, publish_again) == [0, mode]

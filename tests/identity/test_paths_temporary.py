@@ -14,7 +14,7 @@ import pytest
 from openbits.identity import paths
 from openbits.identity.filecalls import Opener
 from openbits.identity.path_errors import PathError
-from openbits.identity.paths import Directory, Temporary
+from openbits.identity.paths import Directory, Publication, Temporary
 
 RunAs = Callable[[int | None, Callable[[], Any]], Any]
 Refused = Callable[..., PathError]
@@ -162,7 +162,8 @@ def test_an_impostor_that_appears_between_check_and_open_is_recognised_too(
     if act == "reopen":
         error = refused(paths.reopen, directory, temporary, late)
     else:
-        error = refused(paths.publish, directory, temporary, b"file", late, umask=0, modified_ns=0)
+        file = Publication(temporary=temporary, name=b"file", umask=0, modified_ns=0)
+        error = refused(paths.publish, directory, [file], late)
     assert error.step == "changed"
     assert (victim.read_bytes(), victim.stat().st_mode) == (b"precious", mode)
     assert not (place / "file").exists()

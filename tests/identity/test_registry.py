@@ -99,3 +99,15 @@ def test_a_users_own_service_serves_that_user_alone() -> None:
     assert people.start(ALICE, ALICE) == {**groups_of(ALICE), **FREE}
     assert people.start(ALICE, BOB, is_admitted=True) == "not-admitted"
     people.close()
+
+
+def test_the_ticket_cache_of_a_logon_goes_with_its_token_and_the_tokens_made_of_it(people: People) -> None:
+    logged_on = {**groups_of(ALICE), "uid": ALICE, "name": "alice", "ccache": "FILE:/run/tickets"}
+    _, entry, end = people.registry.add_token(logged_on, 4)
+    cookie, copy, other_end = people.registry.add_token(entry.record, 3)
+    granted = people.registry.judge(ALICE, cookie, is_admitted=False, has_landlock=True)
+    assert granted == {**groups_of(ALICE), **FREE, "ccache": "FILE:/run/tickets"}
+    _, plain, third_end = people.registry.add_token({**logged_on, "ccache": None}, 4)
+    assert "ccache" not in plain.record
+    for socket_ in (end, other_end, third_end, *entry.ends, *copy.ends, *plain.ends):
+        socket_.close()

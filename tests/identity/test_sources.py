@@ -156,21 +156,26 @@ def like(**changes: Any) -> sources.Attributes:
 
 
 def test_a_mode_and_an_access_list_are_kept_until_the_file_has_its_name(
-    directory: Directory, temporary: Temporary, place: Path, taken: Path, opener: filecalls.Opener
+    directory: Directory,
+    temporary: Temporary,
+    place: Path,
+    taken: Path,
+    opener: filecalls.Opener,
+    publish: Callable[..., None],
 ) -> None:
     sources.dress(directory, temporary, opener, like=like(acl=ACL), parts=["acl"])
     assert os.getxattr(taken, "system.posix_acl_access") == ACL
-    paths.publish(directory, temporary, b"file", opener, umask=None, modified_ns=LONG_AGO_NS)
+    publish(directory, temporary, umask=None, modified_ns=LONG_AGO_NS)
     found = (place / "file").stat()
     assert (found.st_mode & 0o7777, found.st_mtime_ns) == (0o640, LONG_AGO_NS)
     assert os.getxattr(place / "file", "system.posix_acl_access") == ACL
 
 
 def test_a_mode_without_the_right_to_write_survives_publishing(
-    directory: Directory, temporary: Temporary, place: Path, opener: filecalls.Opener
+    directory: Directory, temporary: Temporary, place: Path, opener: filecalls.Opener, publish: Callable[..., None]
 ) -> None:
     sources.dress(directory, temporary, opener, like=like(mode=0o444), parts=["acl"])
-    paths.publish(directory, temporary, b"file", opener, umask=None, modified_ns=None)
+    publish(directory, temporary, umask=None, modified_ns=None)
     assert (place / "file").stat().st_mode & 0o7777 == 0o444
 
 

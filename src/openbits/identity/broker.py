@@ -5,8 +5,8 @@ of its jobs. It has no network, imports nothing late and opens nothing but what 
 is answered; the broker ends when its channel closes, and on a request that the protocol does not allow: a manager
 that sends one is broken or not ours.
 
-What a request can make it do is bounded by `paths` and by the form of its fields: a temporary file has a name of our
-form, so that no request reaches another file but by publishing over it.
+What a request can make it do is bounded by `paths` and by the form of its fields: what is made or removed has a name
+of our form, what is opened must be the recorded file, so that no request reaches another one but by publishing over it.
 """
 
 import os
@@ -19,10 +19,10 @@ from typing import Any
 from openbits import channel
 from openbits.channel import ChannelClosedError, Message
 from openbits.failpoints import failpoint
-from openbits.identity import certificates, paths, snapshots, sources
+from openbits.identity import certificates, paths, personal, snapshots, sources, tickets
 from openbits.identity.filecalls import Opener, choose_opener
 from openbits.identity.path_errors import NAME_BYTES, PATH_BYTES, PathError, failing
-from openbits.identity.paths import Directory, Temporary
+from openbits.identity.paths import Directory, Publication, Temporary
 from openbits.identity.sources import Attributes
 
 _TEMPORARY_NAME = re.compile(r"\.BIT[0-9a-f]{8}\.tmp")
@@ -30,6 +30,10 @@ _TEMPORARY_NAME = re.compile(r"\.BIT[0-9a-f]{8}\.tmp")
 
 COPY_BYTES = 1 << 24
 """Most bytes of one copy: a fraction of a second, since nothing else is answered meanwhile."""
+
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+FILES_AT_ONCE = 64
+"""Most files that one request makes or publishes: what a message has room for, and again a fraction of a second."""
 
 _INTEGERS = range(2**64)
 _TIMES_NS = range(-(2**63), 2**63)
@@ -46,15 +50,19 @@ class MalformedRequestError(Exception):
     """The manager sent something that the protocol does not allow."""
 
 
-def run(control: socket.socket) -> None:
-    """Answer requests until the channel closes or a request is malformed."""
+def run(control: socket.socket, ticket_cache: str = "") -> None:
+    """Answer requests until the channel closes or a request is malformed.
+
+    `ticket_cache`: name of that of the token this broker was started from, if it has one of its own.
+    """
     opener = choose_opener()
     while True:
         try:
             request, received = channel.receive(control)
             failpoint("broker.asked")
             try:
-                message, descriptors = answer({**request, "received": received}, opener)
+                known = {"received": received, "ticket_cache": ticket_cache}
+                message, descriptors = answer({**request, **known}, opener)
             finally:
                 channel.close_all(received)
             failpoint("broker.done")
@@ -70,7 +78,10 @@ def run(control: socket.socket) -> None:
 
 
 def answer(request: Message, opener: Opener) -> Answer:
-    """The answer to one request, whose descriptors are its field `received`. Raises MalformedRequestError."""
+    """The answer to one request, whose descriptors are its field `received`. Raises MalformedRequestError.
+
+    Its field `ticket_cache` is what `run` was given; neither can come from the manager.
+    """
     number = request.get("id")
     operation = _OPERATIONS.get(_text(request, "op"))
     if not isinstance(number, int | str) or operation is None:
@@ -93,8 +104,10 @@ def answer(request: Message, opener: Opener) -> Answer:
 def _resolve(request: Message, opener: Opener) -> Answer:
     is_source = request.get("is_source", False) is True
     directory, name = paths.resolve(_bytes(request, "path"), opener, is_source=is_source)
+    others = [_component(one) for one in _others(request)]
+    count = len(others) if is_source else paths.count_replaceable(directory, others, opener)
     plain = {"path": _plain(directory.path), "dev": directory.dev, "ino": directory.ino}
-    return {"directory": plain, "name": _plain(name)}, []
+    return {"directory": plain, "name": _plain(name), "others": count}, []
 
 
 def _open_source(request: Message, opener: Opener) -> Answer:
@@ -111,15 +124,28 @@ def _open_source(request: Message, opener: Opener) -> Answer:
 
 
 def _create(request: Message, opener: Opener) -> Answer:
-    temporary, descriptor = paths.create(_directory(request), _temporary_name(request), opener)
-    plain = {
-        "name": _plain(temporary.name),
-        "dev": temporary.dev,
-        "ino": temporary.ino,
-        "birth_ns": temporary.birth_ns,
-        "uid": temporary.uid,
-    }
-    return {"temporary": plain}, [descriptor]
+    directory, names = _directory(request), [_temporary_name(name) for name in _several(request, "names")]
+    made, descriptors = list[Temporary](), list[int]()
+    for name in names:
+        try:
+            temporary, descriptor = paths.create(directory, name, opener)
+        except PathError:
+            if not made:
+                raise
+            break  # whoever asks for the rest hears of it
+        made.append(temporary)
+        descriptors.append(descriptor)
+    plain = [
+        {
+            "name": _plain(temporary.name),
+            "dev": temporary.dev,
+            "ino": temporary.ino,
+            "birth_ns": temporary.birth_ns,
+            "uid": temporary.uid,
+        }
+        for temporary in made
+    ]
+    return {"temporaries": plain}, descriptors
 
 
 def _reopen(request: Message, opener: Opener) -> Answer:
@@ -165,30 +191,43 @@ def _dress(request: Message, opener: Opener) -> Answer:
     return {}, []
 
 
-def _publish(request: Message, opener: Opener) -> Answer:
-    umask = None if request.get("umask") is None else _integer(request, "umask", _UMASKS)
-    modified_ns = None if request.get("modified_ns") is None else _integer(request, "modified_ns", _TIMES_NS)
-    paths.publish(
-        _directory(request),
-        _temporary(request),
-        _name(request),
-        opener,
-        umask=umask,
-        modified_ns=modified_ns,
-    )
+def _place(request: Message, opener: Opener) -> Answer:
+    paths.place(_directory(request), _temporary(request), _name(request), opener)
     return {}, []
 
 
+def _publish(request: Message, opener: Opener) -> Answer:
+    files = [_publication(fields) for fields in _several(request, "files")]
+    return {"published": paths.publish(_directory(request), files, opener)}, []
+
+
 def _remove(request: Message, opener: Opener) -> Answer:
-    paths.remove(_directory(request), _temporary(request), opener)
+    temporary = _temporary(request)
+    _temporary_name(temporary.name.decode("utf-8", "surrogateescape"))
+    paths.remove(_directory(request), temporary, opener)
     return {}, []
 
 
 def _certificates(request: Message, opener: Opener) -> Answer:
-    path = _bytes(request, "path")
-    if b"\0" in path or not paths.is_normalised(path):
-        raise MalformedRequestError("a store has an absolute path")
-    return {}, [certificates.read_store(path, opener)]
+    return {}, [certificates.read_store(_path(request), opener)]
+
+
+def _key_pair(request: Message, opener: Opener) -> Answer:
+    sha1 = _text(request, "sha1")
+    if not _SHA1.fullmatch(sha1):
+        raise MalformedRequestError("sha1 is 40 hexadecimal digits")
+    return {}, [certificates.read_key_pair(_path(request), sha1, opener)]
+
+
+def _settings(request: Message, opener: Opener) -> Answer:
+    if "suffix" in request:
+        return {}, [personal.read_folder(_path(request), _bytes(request, "suffix"), opener)]
+    return {}, [personal.read(_path(request), opener, is_secret=request.get("is_secret") is True)]
+
+
+def _tickets(request: Message, opener: Opener) -> Answer:
+    name, memory = tickets.read(_text(request, "ticket_cache"), opener)
+    return {"name": name}, [] if memory is None else [memory]
 
 
 _OPERATIONS: Mapping[str, Callable[[Message, Opener], Answer]] = {
@@ -200,9 +239,13 @@ _OPERATIONS: Mapping[str, Callable[[Message, Opener], Answer]] = {
     "snapshot": _snapshot,
     "copy": _copy,
     "dress": _dress,
+    "place": _place,
     "publish": _publish,
     "remove": _remove,
     "certificates": _certificates,
+    "key-pair": _key_pair,
+    "settings": _settings,
+    "tickets": _tickets,
 }
 
 
@@ -220,12 +263,20 @@ def _directory(request: Message) -> Directory:
 def _temporary(request: Message) -> Temporary:
     fields = _object(request, "temporary")
     return Temporary(
-        name=_temporary_name(fields),
+        name=_name(fields),
         dev=_integer(fields, "dev", _INTEGERS),
         ino=_integer(fields, "ino", _INTEGERS),
         birth_ns=_integer(fields, "birth_ns", _TIMES_NS),
         uid=_integer(fields, "uid", _INTEGERS),
     )
+
+
+def _publication(fields: Any) -> Publication:
+    if not isinstance(fields, dict):
+        raise MalformedRequestError("files are objects")
+    umask = None if fields.get("umask") is None else _integer(fields, "umask", _UMASKS)
+    modified_ns = None if fields.get("modified_ns") is None else _integer(fields, "modified_ns", _TIMES_NS)
+    return Publication(temporary=_temporary(fields), name=_name(fields), umask=umask, modified_ns=modified_ns)
 
 
 def _attributes(request: Message) -> Attributes:
@@ -244,15 +295,25 @@ def _attributes(request: Message) -> Attributes:
     )
 
 
-def _temporary_name(fields: Message) -> bytes:
-    name = _text(fields, "name")
-    if not _TEMPORARY_NAME.fullmatch(name):
+def _path(request: Message) -> bytes:
+    path = _bytes(request, "path")
+    if b"\0" in path or not paths.is_normalised(path):
+        raise MalformedRequestError("a path is absolute and has no detours")
+    return path
+
+
+def _temporary_name(name: object) -> bytes:
+    if not isinstance(name, str) or not _TEMPORARY_NAME.fullmatch(name):
         raise MalformedRequestError("a temporary file is called .BIT<8 hex>.tmp")
     return name.encode()
 
 
 def _name(request: Message) -> bytes:
-    name = _bytes(request, "name")
+    return _component(request.get("name"))
+
+
+def _component(given: object) -> bytes:
+    name = _bytes({"name": given}, "name")
     if name in {b"", b".", b".."} or b"/" in name or b"\0" in name or len(name) > NAME_BYTES:
         raise MalformedRequestError("a final name is one component of a path")
     return name
@@ -269,6 +330,17 @@ def _object(fields: Message, key: str) -> Message:
     value = fields.get(key)
     if not isinstance(value, dict):
         raise MalformedRequestError(f"{key} is an object")
+    return value
+
+
+def _others(request: Message) -> list[Any]:
+    return [] if request.get("others", []) == [] else _several(request, "others")
+
+
+def _several(fields: Message, key: str) -> list[Any]:
+    value = fields.get(key)
+    if not isinstance(value, list) or not 1 <= len(value) <= FILES_AT_ONCE:
+        raise MalformedRequestError(f"{key} are 1 to {FILES_AT_ONCE}")
     return value
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from openbits.channel import Message
-from openbits.identity import landlock, seccomp
+from openbits.identity import landlock, personal, seccomp
 
 KEPT_VARIABLES = {"PATH", "LANG", "TZ"}
 MOUNT_POINT = "/mnt"
@@ -78,7 +78,9 @@ def _confine(order: Message, directories: list[Message] | None) -> None:
             [(Path(item["path"]), (item["dev"], item["ino"])) for item in directories if _is_read_only(item) is which]
             for which in (True, False)
         )
-        landlock.restrict(_opened(readable), _opened(changeable), is_network_allowed=False)
+        _, _, home = _account(order["uid"]) or (0, [], "")
+        own = personal.places(home, order["settings"])
+        landlock.restrict(_opened([*readable, *own]), _opened(changeable), is_network_allowed=False)
     if order["program"] not in {"worker", "notify"}:  # one has the network, the other is there to start a program
         seccomp.refuse_network_and_programs()
 
@@ -124,23 +126,28 @@ def _take_identity(uid: int, gid: int, groups: list[int]) -> None:
 
 
 def _look_up(uid: int) -> tuple[int, list[int]]:
-    """Group and groups of an account, asked in a child: name services leave descriptors and state behind."""
+    """Group and groups of an account."""
+    account = _account(uid)
+    if account is None:
+        raise NoAccountError(f"uid {uid} has no account any more")
+    return account[:2]
+
+
+def _account(uid: int) -> tuple[int, list[int], str] | None:
+    """Group, groups and home of an account, asked in a child: name services leave descriptors and state behind."""
     answers, answer = os.pipe()
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(KeyError):
             account = pwd.getpwuid(uid)
             groups = os.getgrouplist(account.pw_name, account.pw_gid)
-            os.write(answer, json.dumps([account.pw_gid, groups]).encode())
+            os.write(answer, json.dumps([account.pw_gid, groups, account.pw_dir]).encode())
         os._exit(0)
     os.close(answer)
     with os.fdopen(answers) as lines:
         found = lines.read()
     os.waitpid(pid, 0)
-    if not found:
-        raise NoAccountError(f"uid {uid} has no account any more")
-    gid, groups = json.loads(found)
-    return gid, groups
+    return tuple(json.loads(found)) if found else None
 
 
 def _mount_privately(folder: str) -> None:
@@ -154,10 +161,10 @@ def _mount_privately(folder: str) -> None:
 
 
 def _opened(places: Sequence[tuple[Path, tuple[int, int] | None]]) -> Iterator[int]:
-    """Descriptors of the directories that are there, and are still the ones meant by (dev, ino)."""
+    """Descriptors of the places that are there, and are still the ones meant by (dev, ino)."""
     for path, meant in places:
         with contextlib.suppress(OSError, ValueError):
-            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
             status = os.fstat(descriptor)
             if meant in (None, (status.st_dev, status.st_ino)):
                 yield descriptor

@@ -20,8 +20,9 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from openbits.failpoints import failpoint
 from openbits.identity import acl
@@ -29,6 +30,7 @@ from openbits.identity.filecalls import Opener, Status, copy_range, statx
 from openbits.identity.path_errors import (
     NAME_BYTES,
     PATH_BYTES,
+    PathError,
     changed,
     failing,
     failure,
@@ -67,6 +69,26 @@ class Temporary:
     uid: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What a temporary file becomes (P6).
+
+    A mode of 0666 less `umask`, None: mode and access list that it has; `modified_ns` None: the local time.
+    """
+
+    temporary: Temporary
+    name: bytes
+    umask: int | None
+    modified_ns: int | None
+
+
+_One = TypeVar("_One")
+_Next = TypeVar("_Next")
+
+_Ready = tuple[Publication, int | None]
+"""A file with its mode and time, and its open descriptor; None: it has its final name already."""
+
+
 def resolve(path: bytes, opener: Opener, *, is_source: bool = False) -> tuple[Directory, bytes]:
     """Directory and name of a destination file: the only time that symlinks in its path are followed (P1).
 
@@ -93,6 +115,21 @@ def resolve(path: bytes, opener: Opener, *, is_source: bool = False) -> tuple[Di
             _check_replaceable(_find(dir_fd, name), path, "directory")
         _check_may_create(dir_fd, canonical)
     return directory, name
+
+
+def count_replaceable(directory: Directory, names: Sequence[bytes], opener: Opener) -> int:
+    """How many of these names may be those of destination files, too, before the first that may not (P1).
+
+    The directory is one that `resolve` has just found; what is wrong with the next name that says. Raises PathError.
+    """
+    with opened(directory, opener) as dir_fd:
+        for count, name in enumerate(names):
+            try:
+                with failing("directory", name):
+                    _check_replaceable(_find(dir_fd, name), name, "directory")
+            except PathError:
+                return count
+    return len(names)
 
 
 def create(directory: Directory, name: bytes, opener: Opener) -> tuple[Temporary, int]:
@@ -183,50 +220,98 @@ def copy(
             os.close(file_fd)
 
 
-def publish(
-    directory: Directory,
-    temporary: Temporary,
-    name: bytes,
-    opener: Opener,
-    *,
-    umask: int | None,
-    modified_ns: int | None,
-) -> None:
-    """Give the temporary file its mode, its modification time and its final name, durably (P6).
+def place(directory: Directory, temporary: Temporary, name: bytes, opener: Opener) -> None:
+    """Give a temporary file its final name before it has its bytes (HIGH_PERFORMANCE); its mode stays 0600.
 
-    Without an umask it keeps the mode and the access list that it has.
-
-    A symlink at the final name is replaced, not followed. Published before (the temporary's name is gone and the
-    final name is that file): nothing is left to do but the sync. Raises PathError; ENOENT with step `publish` if
-    neither name is our file, EISDIR if the final name is a directory.
+    What has the name is replaced as by `publish`. Nothing is synced: a crash takes what was written anyway.
     """
-    temporary_path, final_path = (os.path.join(directory.path, each) for each in (temporary.name, name))
+    final_path = os.path.join(directory.path, name)
     with opened(directory, opener) as dir_fd, failing("publish", final_path):
+        _check_ours(statx(dir_fd, temporary.name), temporary, os.path.join(directory.path, temporary.name))
+        _check_replaceable(_find(dir_fd, name), final_path, "publish")
+        os.rename(temporary.name, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    failpoint("temporary.placed")
+
+
+def publish(directory: Directory, files: Sequence[Publication], opener: Opener) -> int:
+    """Give temporary files of one directory their modes, modification times and final names, durably (P6).
+
+    Returns how many: one that cannot be published ends it, and those before it are. All are changed before the first
+    is synced, since a file system writes what it has to write of all of them with the first; the directory is synced
+    once.
+
+    A symlink at a final name is replaced, not followed. Published before (the temporary's name is gone and the final
+    name is that file): nothing is left to do but the sync. Raises PathError if the first cannot be published: ENOENT
+    with step `publish` if neither name is our file, EISDIR if the final name is a directory.
+    """
+    with opened(directory, opener) as dir_fd:
+        with contextlib.ExitStack() as descriptors:
+            ready = _as_far_as_it_goes(files, lambda one: _prepare(dir_fd, directory, one, opener, descriptors))
+            synced = _as_far_as_it_goes(ready, lambda one: _synced(directory, one))
+            published = _as_far_as_it_goes(synced, lambda one: _rename(dir_fd, directory, one))
+        with failing("publish", directory.path):
+            _sync_directory(dir_fd)
+        failpoint("publish.directory-synced")
+    return len(published)
+
+
+def _as_far_as_it_goes(ones: Sequence[_One], act: Callable[[_One], _Next]) -> list[_Next]:
+    """What `act` makes of each, up to the first that it raises PathError for; raises it if that is the very first."""
+    done: list[_Next] = []
+    for one in ones:
+        try:
+            done.append(act(one))
+        except PathError:
+            if not done:
+                raise
+            break
+    return done
+
+
+def _prepare(
+    dir_fd: int, directory: Directory, one: Publication, opener: Opener, descriptors: contextlib.ExitStack
+) -> _Ready:
+    temporary = one.temporary
+    temporary_path, final_path = (os.path.join(directory.path, each) for each in (temporary.name, one.name))
+    with failing("publish", final_path):
         before = _find(dir_fd, temporary.name)
         if before is None:
-            published = _find(dir_fd, name)
+            published = _find(dir_fd, one.name)
             if published is None or not _is_ours(published, temporary):
                 raise failure(errno.ENOENT, "publish", temporary_path, "it is gone; the file must be fetched again")
+            return one, None
+        file_fd, _ = open_temporary(dir_fd, temporary, temporary_path, opener)
+        descriptors.callback(os.close, file_fd)
+        if one.umask is None:
+            os.fchmod(file_fd, stat.S_IMODE(before.mode))  # opening it may have taken some
         else:
-            file_fd, _ = open_temporary(dir_fd, temporary, temporary_path, opener)
-            try:
-                if umask is None:
-                    os.fchmod(file_fd, stat.S_IMODE(before.mode))  # opening it may have taken some
-                else:
-                    _set_mode(file_fd, dir_fd, umask)
-                failpoint("publish.mode-set")
-                if modified_ns is not None:
-                    os.utime(file_fd, ns=(os.fstat(file_fd).st_atime_ns, modified_ns))
-                os.fsync(file_fd)
-                failpoint("publish.synced")
-                _check_ours(statx(dir_fd, temporary.name), temporary, temporary_path)
-                _check_replaceable(_find(dir_fd, name), final_path, "publish")  # Landlock would call it denied
-                os.rename(temporary.name, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-                failpoint("publish.renamed")
-            finally:
-                os.close(file_fd)
-        _sync_directory(dir_fd)
-        failpoint("publish.directory-synced")
+            _set_mode(file_fd, dir_fd, one.umask)
+        failpoint("publish.mode-set")
+        if one.modified_ns is not None:
+            os.utime(file_fd, ns=(os.fstat(file_fd).st_atime_ns, one.modified_ns))
+        return one, file_fd
+
+
+def _synced(directory: Directory, ready: _Ready) -> _Ready:
+    one, file_fd = ready
+    if file_fd is not None:
+        with failing("publish", os.path.join(directory.path, one.name)):
+            os.fsync(file_fd)
+        failpoint("publish.synced")
+    return ready
+
+
+def _rename(dir_fd: int, directory: Directory, ready: _Ready) -> None:
+    one, file_fd = ready
+    if file_fd is None:
+        return
+    temporary = one.temporary
+    temporary_path, final_path = (os.path.join(directory.path, each) for each in (temporary.name, one.name))
+    with failing("publish", final_path):
+        _check_ours(statx(dir_fd, temporary.name), temporary, temporary_path)
+        _check_replaceable(_find(dir_fd, one.name), final_path, "publish")  # Landlock would call it denied
+        os.rename(temporary.name, one.name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    failpoint("publish.renamed")
 
 
 def remove(directory: Directory, temporary: Temporary, opener: Opener) -> None:

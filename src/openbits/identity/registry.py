@@ -83,6 +83,8 @@ class Registry:
             raise RefusedError("broken", f"uid {record['uid']} is in more than {MAX_GROUPS} groups")
         self._count(record["uid"], MAX_TOKENS, is_token=True)
         token = {**{field: record[field] for field in ("uid", "gid", "groups", "name")}, "level": level}
+        if record.get("ccache"):  # the ticket cache that the logon has made, or that of the token this one is made of
+            token["ccache"] = record["ccache"]
         ours, theirs = channel.pair()
         return *self._add(theirs, Entry(token, (ours, *helper))), theirs
 
@@ -108,13 +110,15 @@ class Registry:
     def judge(self, uid: int, by: object, *, is_admitted: bool, has_landlock: bool) -> Message:
         """Whether a child may start under `uid`, vouched for by a cookie or by the admitted entry of `uid`.
 
-        Returns gid and groups (None: those of the account) and whether the entry confines it; raises RefusedError.
+        Returns gid and groups (None: those of the account), whether the entry confines it, and the name of the ticket
+        cache if it is one of the token; raises RefusedError.
         """
         voucher = None if by is None else self.voucher(by)
         if self._own_uid not in (0, uid):
             raise RefusedError("own-service", f"this service serves uid {self._own_uid} alone")
         if voucher is not None and voucher["uid"] == uid:
-            return {"gid": voucher["gid"], "groups": voucher["groups"], "is_confined": False}
+            cache = {"ccache": voucher["ccache"]} if "ccache" in voucher else {}
+            return {"gid": voucher["gid"], "groups": voucher["groups"], "is_confined": False, **cache}
         if voucher is not None and voucher["uid"] != 0:
             text = f"uid {voucher['uid']} cannot act for uid {uid}; only that uid itself and root can"
             raise RefusedError("not-admitted", text)

@@ -263,7 +263,10 @@ class Spawner:
         try:
             has_landlock = landlock.abi() > 0
             order = self._registry.judge(uid, request.get("by"), is_admitted=bool(entry), has_landlock=has_landlock)
-            return self._order({"program": program, "uid": uid, **order}, confinement if order["is_confined"] else ())
+            if "ccache" in order and program == "broker":
+                order["arguments"] = [order["ccache"]]
+            order |= {"program": program, "uid": uid, "settings": self._configured["config_dir"]}
+            return self._order(order, confinement if order["is_confined"] else ())
         finally:
             channel.close_all(confinement)
 

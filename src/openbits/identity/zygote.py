@@ -2,7 +2,8 @@
 
 Single-threaded, holds no secret and decides nothing: orders come from the spawner alone, one message each with the
 control channel of the child (and the admitted entry that confines it). It reaps what it forked and says so on stderr.
-Late imports would fail under an identity that cannot read the interpreter's files; hence the fixed list.
+Late imports would fail under an identity that cannot read the interpreter's files; hence the fixed list. What is
+started once in the life of a zygote is imported in the child, before it drops: the others need not carry it.
 """
 
 import gc
@@ -16,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import NoReturn
 
 from openbits import channel
@@ -33,6 +34,9 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Program and module, whose `run(channel, *arguments of the order)` is called in the child after the hello."""
+
+ONCE = "manager"
+"""The program that a zygote starts once."""
 
 FAREWELL_SECONDS = 5.0
 """How long children may take to end by themselves when the service stops; the rest is killed."""
@@ -74,7 +78,9 @@ def _serve(orders: socket.socket, programs: Mapping[str, str], spawner: int) -> 
     os.setsid()
     drop.set_name("zygote")
     drop.end_with(spawner)
-    modules = {program: importlib.import_module(name) for program, name in programs.items()}
+    for program, name in programs.items():
+        if program != ONCE:
+            importlib.import_module(name)
     gc.freeze()
     children: dict[int, str] = {}  # by pidfd: what to say of it
     poller = select.poll()
@@ -87,7 +93,7 @@ def _serve(orders: socket.socket, programs: Mapping[str, str], spawner: int) -> 
                 _reap(descriptor, children.pop(descriptor))
                 continue
             try:
-                process, news = _obey(orders, modules)
+                process, news = _obey(orders, programs)
             except channel.ChannelClosedError:
                 ends_at = time.monotonic() + FAREWELL_SECONDS
                 poller.unregister(orders)
@@ -98,7 +104,7 @@ def _serve(orders: socket.socket, programs: Mapping[str, str], spawner: int) -> 
                 poller.register(process, select.POLLIN)
 
 
-def _obey(orders: socket.socket, modules: Mapping[str, ModuleType]) -> tuple[int, str]:
+def _obey(orders: socket.socket, programs: Mapping[str, str]) -> tuple[int, str]:
     """Carry out one order: pidfd of the child and what to say of it. Raises ChannelClosedError, OSError."""
     order, descriptors = channel.receive(orders)
     failpoint("zygote.ordered")
@@ -106,19 +112,21 @@ def _obey(orders: socket.socket, modules: Mapping[str, ModuleType]) -> tuple[int
     try:
         pid = os.fork()
         if pid == 0:
-            _run(_child, order, descriptors, modules[order["program"]], zygote)
+            _run(_child, order, descriptors, programs[order["program"]], zygote)
         failpoint("zygote.forked")
         return os.pidfd_open(pid), f"{order['program']}_ended uid={order['uid']} pid={pid}"
     finally:
         channel.close_all(descriptors)
 
 
-def _child(order: Message, descriptors: list[int], module: ModuleType, zygote: int) -> None:
+def _child(order: Message, descriptors: list[int], name: str, zygote: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     control = socket.socket(fileno=descriptors[0])
     failpoint("child.forked")
     try:
+        module = importlib.import_module(name)
+        gc.freeze()
         hello = drop.become(order, control, descriptors[1] if len(descriptors) > 1 else None, zygote)
     except Exception as error:  # noqa: BLE001  # whatever it was, this process must not go on
         reason = "no-account" if isinstance(error, drop.NoAccountError) else "broken"

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 from openbits import channel
@@ -51,4 +52,8 @@ def _look(_: Message) -> Message:
     return {"environ": dict(os.environ), "descriptors": descriptors, "umask": umask, "parent": os.getppid()}
 
 
-answers = {"open": _open, "rename": _rename, "connect": _connect, "look": _look}
+def _carries(request: Message) -> Message:
+    return {"errno": 0, "is_carried": request["module"] in sys.modules}
+
+
+answers = {"carries": _carries, "open": _open, "rename": _rename, "connect": _connect, "look": _look}

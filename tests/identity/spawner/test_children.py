@@ -62,6 +62,17 @@ class TestWhoMayStart:
                     "landlock": hello["landlock"],
                 }
 
+    def test_a_child_has_its_own_program_in_memory_and_not_the_managers(
+        self, start_service: Callable[..., Service]
+    ) -> None:
+        service = start_service()
+        manager = service.manager()
+        with service.connect_as(40_001):
+            cookie, _, _ = manager.connected()
+            worker = manager.start("worker", 40_001, by=cookie)
+            carried = [worker.do("carries", module=name)["is_carried"] for name in ("probe_child", "probe_manager")]
+        assert carried == [True, False]
+
     @pytest.mark.parametrize("uid", [0, 40_002, 65_534])
     def test_a_connection_vouches_for_no_other_uid(self, start_service: Callable[..., Service], uid: int) -> None:
         service = start_service()
@@ -264,6 +275,55 @@ class TestConfinement:
         assert child.errno_of_open(source / "new", CREATE) == errno.EACCES
         assert child.do("rename", path=str(source / "old"), to=str(target / "new"))["errno"] != 0
         assert child.errno_of_open(target / "new", CREATE) == 0
+
+    def test_an_admitted_broker_also_reads_what_its_owner_keeps_for_the_service(
+        self, start_service: Callable[..., Service], throwaway_user: Callable[..., User]
+    ) -> None:
+        user, other = throwaway_user(), throwaway_user()
+        manager = start_service().manager()
+        for one in (user, other):
+            folder = one.home / ".config" / "openbits"
+            folder.mkdir(parents=True)
+            (folder / "credentials.toml").write_text("secret")
+            (one.home / "diary").write_text("private")
+            subprocess.run(["chown", "-R", f"{one.uid}:{one.gid}", one.home], check=True)
+        (other.home / "diary").chmod(0o644)
+        other.home.chmod(0o755)
+        assert manager.ask("admit", uid=user.uid, by=manager.cookie, directories=[])[0]["ok"]
+        child = manager.start("broker", user.uid)
+        kept = user.home / ".config" / "openbits" / "credentials.toml"
+        assert child.errno_of_open(kept) == 0
+        assert child.errno_of_open(kept, os.O_WRONLY) == errno.EACCES
+        assert child.errno_of_open(user.home / "diary") == errno.EACCES
+        assert child.errno_of_open(other.home / "diary") == errno.EACCES
+
+    @pytest.mark.parametrize("is_link", [True, False])
+    def test_what_somebody_else_put_in_the_place_of_the_tickets_lets_nobody_in(
+        self,
+        is_link: bool,  # noqa: FBT001  # a case
+        start_service: Callable[..., Service],
+        throwaway_user: Callable[..., User],
+    ) -> None:
+        """Their usual place is /tmp; where `fs.protected_symlinks` is on, the kernel does not follow such a link."""
+        user, stranger = throwaway_user(), throwaway_user()
+        secrets, cache = user.home / "keys", Path(f"/tmp/krb5cc_{user.uid}")  # noqa: S108  # the place
+        secrets.mkdir()
+        (secrets / "key").write_text("secret")
+        subprocess.run(["chown", "-R", f"{user.uid}:{user.gid}", user.home], check=True)
+        manager = start_service().manager()
+        assert manager.ask("admit", uid=user.uid, by=manager.cookie, directories=[])[0]["ok"]
+        if is_link:
+            cache.symlink_to(secrets)
+            os.lchown(cache, stranger.uid, stranger.gid)
+        else:
+            cache.write_text("tickets")
+            os.chown(cache, user.uid, user.gid)
+        try:
+            child = manager.start("broker", user.uid)
+            assert child.errno_of_open(secrets / "key") == errno.EACCES
+            assert (child.errno_of_open(cache) == 0) is not is_link
+        finally:
+            cache.unlink()
 
     def test_the_same_broker_is_free_while_its_owner_vouches(
         self, start_service: Callable[..., Service], owned_folder: Callable[[str, int], Path]
