@@ -1,7 +1,9 @@
 """TLS: whom the worker trusts, and how it tells that it does not (errors.md §5.1, reliability.md §5)."""
 
 import contextlib
+import socket
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,13 +149,36 @@ def test_38_a_redirect_from_https_to_http_is_refused(
     plain = FaultServer()
     try:
         plain.serve(BODY)
-        server.answer("HEAD", [head("302 Found", f"Location: {plain.url()}", "Content-Length: 0")])
+        for method in ("HEAD", "GET"):
+            server.answer(method, [head("302 Found", f"Location: {plain.url()}", "Content-Length: 0")])
         story = start_worker(ca=certificates.ca).fetch(server.url(), destination)
         assert story.hresult == codes.ERROR_WINHTTP_REDIRECT_FAILED
         assert "https to http" in story.detail
+        assert "redirect-allow-https-to-http" in story.detail
         assert not plain.requests
     finally:
         plain.close()
+
+
+def test_a_port_where_no_tls_is_spoken_is_told_as_such(
+    start_worker: StartWorker, certificates: Certificates, destination: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer, contextlib.suppress(ConnectionError):
+                peer.recv(65536)
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                peer.recv(65536)  # until the worker has gone
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/file"
+        story = start_worker(ca=certificates.ca).fetch(url, destination)
+        answering.join()
+    assert story.hresult == codes.ERROR_WINHTTP_SECURE_CHANNEL_ERROR
+    assert "no TLS is spoken there" in story.detail
 
 
 def test_an_upgrade_to_https_is_followed_and_verified(
@@ -184,7 +209,8 @@ def test_no_tls_connection_is_made_for_a_job_that_nobody_could_check_for(
     worker = start_worker(ca=certificates.ca)
     worker.tls_refusal = {"hresult": codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED, "detail": "nobody to ask"}
     with contextlib.closing(FaultServer()) as plain:
-        plain.answer("HEAD", [head("302 Found", f"Location: {server.url()}", "Content-Length: 0")])
+        for method in ("HEAD", "GET"):
+            plain.answer(method, [head("302 Found", f"Location: {server.url()}", "Content-Length: 0")])
         story = worker.fetch(plain.url() if is_redirected else server.url(), destination)
     assert story.outcome == "failed"
     assert story.hresult == codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED
