@@ -33,6 +33,28 @@ def test_timers_run_in_the_order_of_their_instants(loop: Loop) -> None:
     assert order == ["first", "second"]
 
 
+def test_what_is_wanted_soon_comes_after_all_that_is_ready_and_before_the_loop_waits(loop: Loop) -> None:
+    order: list[str] = []
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def ready(_events: int) -> None:
+        order.append("ready")
+        loop.soon(lambda: order.append("soon"))
+
+    for here, there in pairs:
+        there.send(b"x")
+        loop.watch(here.fileno(), selectors.EVENT_READ, ready)
+    loop.soon(lambda: order.append("before anything"))
+    loop.soon(lambda: loop.soon(lambda: order.append("asked for in there")))
+    loop.call_at(loop.now(), lambda: loop.soon(loop.stop))
+    loop.run()
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    assert order[:2] == ["before anything", "asked for in there"]
+    assert order[2:] == ["ready", "ready", "soon", "soon"]
+
+
 def test_a_readable_descriptor_is_told_until_it_is_unwatched(loop: Loop) -> None:
     here, there = socket.socketpair()
     with here, there:

@@ -37,6 +37,7 @@ class Loop:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._timers: set[Timer] = set()  # one per transport and the tick: too few to keep them in order
+        self._soon: list[Callback] = []
         self._posted: queue.SimpleQueue[Callback] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._waking = threading.Lock()
@@ -64,6 +65,10 @@ class Loop:
         """Call back at the instant, or as soon as the loop gets to it."""
         return Timer(instant, callback, self._timers)
 
+    def soon(self, callback: Callback) -> None:
+        """Call back when all that is ready now has been served, before the loop waits again."""
+        self._soon.append(callback)
+
     def post(self, callback: Callback) -> None:
         """Have the loop make a call; the one method for other threads. After `close` nobody makes it."""
         self._posted.put(callback)
@@ -78,6 +83,7 @@ class Loop:
     def run(self) -> None:
         """Serve until `stop`."""
         while not self._is_stopped:
+            self._run_soon()
             for key, events in self._selector.select(self._patience()):
                 self._call(key, events)
             self._run_timers()
@@ -107,6 +113,12 @@ class Loop:
             if timer in self._timers and not self._is_stopped:  # an earlier one may have cancelled it
                 timer.cancel()
                 timer.callback()
+
+    def _run_soon(self) -> None:
+        while self._soon:  # one may ask for another
+            calls, self._soon = self._soon, []
+            for callback in calls:
+                callback()
 
     def _run_posted(self, _events: int) -> None:
         os.eventfd_read(self._wake)

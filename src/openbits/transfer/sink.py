@@ -1,84 +1,100 @@
 """The local side of a transfer: bytes go into the descriptor the worker was handed, and then to the disk.
 
-`position` counts bytes written, `durable` bytes that certainly survive a power cut. fdatasync runs on helper threads,
-because it may take seconds and the loop serves other transfers meanwhile. The sink owns its descriptor; a sink that is
-closed while a sync is under way closes it afterwards. No paths in here.
+`position` is where the next byte goes, `durable` how far bytes certainly survive a power cut. Bytes are gathered to
+larger writes, but not beyond the turn of the loop in which they came (`Loop.soon`); so an error of a write may be told
+only with the next one, or by `flush`. The sink owns its descriptor; a sink that is closed while a sync (`syncing`) is
+under way closes it afterwards. No paths in here.
 """
 
-import contextlib
 import errno
-import functools
 import os
-import queue
-import sys
-import threading
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from openbits.failpoints import failpoint
+from openbits.transfer import filesystems
+from openbits.transfer.syncing import Syncer
 
 SYNC_BYTES = 64 * 1024 * 1024
 """Written bytes after which the disk is asked to have them."""
 
 SYNC_SECONDS = 1.0
 
-THREADS = 4
-"""Most syncs at a time: one slow disk does not hold up files on others."""
+GATHER_BYTES = 128 * 1024
+"""Bytes that are gathered for one write: libcurl hands over 16 KiB at a time. More would outgrow the heap's reserve."""
 
-Done = Callable[[OSError | None], None]
+MOST_PIECES = 512
+"""The kernel takes 1024 at once; a server may send its bytes one by one."""
 
-
-class Syncer(Protocol):
-    """Runs fdatasync elsewhere and reports back in the loop's thread."""
-
-    def submit(self, descriptor: int, done: Done) -> None:
-        """Have the descriptor's data on the disk, then call `done`."""
+RESERVE_BYTES = 1024 * 1024
+"""Files with less to come are not worth asking for room."""
 
 
-class ThreadSyncer:
-    """Daemon threads, started when needed, that do nothing but fdatasync."""
-
-    def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
-        self._post = post
-        self._work: queue.SimpleQueue[tuple[int, Done]] = queue.SimpleQueue()
-        self._threads = 0
-        self._unfinished = 0
-
-    def submit(self, descriptor: int, done: Done) -> None:
-        """See Syncer."""
-        self._unfinished += 1
-        if self._unfinished > self._threads < THREADS:
-            self._threads += 1
-            threading.Thread(target=self._serve, name=f"sync-{self._threads}", daemon=True).start()
-        self._work.put((descriptor, done))
-
-    def _serve(self) -> None:
-        while True:
-            descriptor, done = self._work.get()
-            error = None
-            try:
-                failpoint("sink.syncing")
-                os.fdatasync(descriptor)
-                failpoint("sink.synced")
-            except OSError as failure:
-                error = failure
-            self._post(functools.partial(self._finish, done, error))
-
-    def _finish(self, done: Done, error: OSError | None) -> None:
-        self._unfinished -= 1
-        done(error)
+Soon = Callable[[Callable[[], None]], object]
+"""Has something called before the loop waits again (`Loop.soon`)."""
 
 
-class Sink:
-    """Writes one file. `offset`: bytes that are on the disk already; never believed beyond the end of the file."""
+class Region:
+    """Bytes of a file that come one after the other, from `start` up to `end` (None: nobody knows yet).
 
-    def __init__(self, descriptor: int, syncer: Syncer, offset: int, now: float) -> None:
+    A file that is fetched in pieces has several at a time; they share descriptor, error and syncs of their sink.
+    Bytes before `position` are taken, bytes before `durable` certainly survive a power cut. Nothing is cut or written
+    beyond `end`; what is between regions stays as it is.
+    """
+
+    def __init__(self, sink: "Sink", start: int, end: int | None) -> None:
+        self.start = self.position = self.durable = start
+        self.end = end
+        self._sink = sink
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """True if all of it was taken."""
+        return self.position == self.end
+
+    def write(self, data: bytes) -> int | None:
+        """Take the next bytes, ignoring what comes after the end; -1 if the file cannot take them.
+
+        Then the sink has the `error` (libcurl's convention).
+        """
+        if self.end is not None and self.position + len(data) > self.end:
+            data = data[: max(0, self.end - self.position)]
+        if self._sink.error is None and data:
+            if not self._gathered:
+                self._sink.drain_soon(self)
+            self._gathered.append(data)
+            self._gathered_bytes += len(data)
+            self.position += len(data)
+            if self._gathered_bytes >= GATHER_BYTES or len(self._gathered) >= MOST_PIECES:
+                self.drain()
+        return None if self._sink.error is None else -1
+
+    def drain(self) -> None:
+        """Hand what was gathered to the kernel; if it does not take it, `position` is how far it came."""
+        data, size = self._gathered, self._gathered_bytes
+        self._gathered, self._gathered_bytes = [], 0
+        if size > 0:
+            left = self._sink.put(data, self.position - size, size)
+            self.position -= left
+
+
+class Sink(Region):
+    """One file, and the region of it that plain downloads write: from `offset` to its end.
+
+    `offset`: bytes that are on the disk already; never believed beyond the end of the file.
+    """
+
+    def __init__(self, descriptor: int, syncer: Syncer, soon: Soon, offset: int, now: float) -> None:
+        super().__init__(self, 0, None)
         self.position = self.durable = min(offset, os.fstat(descriptor).st_size)
         self.error: OSError | None = None
         """What the last refused write or sync ran into."""
         self._descriptor = descriptor
         self._syncer = syncer
-        self._limit = sys.maxsize
+        self._soon = soon
+        self._regions: list[Region] = [self]
+        self._undrained: set[Region] = set()
         self._synced_at = now
         self._is_syncing = False
         self._is_closed = False
@@ -86,31 +102,59 @@ class Sink:
         self._then: Callable[[], None] | None = None
 
     def begin(self, offset: int, end: int | None) -> None:
-        """Cut the file at `offset` and write from there, ignoring what comes after `end`. Raises OSError."""
+        """Cut the file at `offset` and write from there, ignoring what comes after `end`. Raises OSError.
+
+        If the end is known there is room for all of it, or ENOSPC at once. Other regions are forgotten: they were made
+        for what is gone.
+        """
+        self._drain_all()
         os.ftruncate(self._descriptor, offset)
         failpoint("sink.cut")
-        if offset < self.durable:
-            self.durable = offset
+        if offset < self.position:
             self._epoch += 1  # a sync under way speaks of bytes that are gone
+        self.durable = min(self.durable, offset)
         self.position = offset
-        self._limit = sys.maxsize if end is None else end
+        self.end = end
+        self._regions = [self]
+        if end is not None and end - offset >= RESERVE_BYTES:
+            filesystems.reserve(self._descriptor, offset, end)
 
-    def write(self, data: bytes) -> int | None:
-        """Take the next bytes of the body; -1 if the file cannot take them, with `error` set (libcurl's convention)."""
-        if self.position + len(data) > self._limit:
-            data = data[: max(0, self._limit - self.position)]
+    def region(self, offset: int, end: int | None) -> Region:
+        """Another part of the file, that begins at `offset`; nothing is cut. It counts until it is whole and durable.
+
+        For plain files there is no need of one: the sink itself is the region from 0.
+        """
+        made = Region(self, offset, end)
+        self._regions.append(made)
+        return made
+
+    def drain_soon(self, region: Region) -> None:
+        """The region has begun to gather bytes; for regions."""
+        if not self._undrained:
+            self._soon(self._drain_all)
+        self._undrained.add(region)
+
+    def put(self, data: Sequence[bytes], position: int, size: int) -> int:
+        """Write; returns how many bytes are left because of `error`. For regions: who has bytes calls their `write`."""
+        if self.error is not None or self._is_closed:
+            return size
+        written = 0
         try:
-            written = os.pwrite(self._descriptor, data, self.position)
-            self.position += written
+            written = os.pwritev(self._descriptor, data, position)
             failpoint("sink.written")
-            while written < len(data):  # the disk filled up or a signal came; the next call says which
-                step = os.pwrite(self._descriptor, data[written:], self.position)
-                written += step
-                self.position += step
+            if written < size:  # the disk filled up or a signal came; the next call says which
+                rest = memoryview(b"".join(data))
+                while written < size:
+                    written += os.pwrite(self._descriptor, rest[written:], position + written)
         except OSError as error:
             self.error = error
-            return -1
-        return None
+            return size - written
+        return 0
+
+    def _drain_all(self) -> None:
+        undrained, self._undrained = self._undrained, set()
+        for region in undrained:
+            region.drain()
 
     def duplicate(self) -> int:
         """A second descriptor of the file, for who writes it without `write`; it belongs to the caller."""
@@ -122,13 +166,13 @@ class Sink:
 
     def sync_if_due(self, now: float) -> None:
         """Start a sync if enough was written, or enough time went by, since the last one."""
-        waiting = self.position - self.durable
+        waiting = self._waiting_bytes
         if not self._is_syncing and (waiting >= SYNC_BYTES or (waiting > 0 and now - self._synced_at >= SYNC_SECONDS)):
             self._synced_at = now
             self._start_sync()
 
     def flush(self, then: Callable[[], None]) -> None:
-        """Have everything written on the disk, then call; `error` tells whether that failed."""
+        """Have everything written in any region on the disk, then call; `error` tells whether that failed."""
         self._then = then
         if not self._is_syncing:
             self._start_sync()
@@ -139,15 +183,8 @@ class Sink:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             return words
         needed = "more room" if size_bytes is None else f"{size_bytes - self.position} more bytes of room"
-        free = self._free_bytes()
+        free = filesystems.free_bytes(self._descriptor)
         return f"{words}: needs {needed}" + ("" if free is None else f", {free} bytes are free for this identity")
-
-    def _free_bytes(self) -> int | None:
-        """What the file system has left for this identity, None if it does not say."""
-        with contextlib.suppress(OSError):
-            figures = os.fstatvfs(self._descriptor)
-            return figures.f_bavail * figures.f_frsize
-        return None
 
     def close(self) -> None:
         """Forget everything; nothing is called any more."""
@@ -156,12 +193,18 @@ class Sink:
         if not self._is_syncing:
             os.close(self._descriptor)
 
-    def _start_sync(self) -> None:
-        self._is_syncing = True
-        position, epoch = self.position, self._epoch
-        self._syncer.submit(self._descriptor, lambda error: self._synced(position, epoch, error))
+    @property
+    def _waiting_bytes(self) -> int:
+        return sum(region.position - region.durable for region in self._regions)
 
-    def _synced(self, position: int, epoch: int, error: OSError | None) -> None:
+    def _start_sync(self) -> None:
+        self._drain_all()
+        self._is_syncing = True
+        written = [(region, region.position) for region in self._regions]
+        epoch = self._epoch
+        self._syncer.submit(self._descriptor, lambda error: self._synced(written, epoch, error))
+
+    def _synced(self, written: Sequence[tuple[Region, int]], epoch: int, error: OSError | None) -> None:
         self._is_syncing = False
         if self._is_closed:
             os.close(self._descriptor)
@@ -169,10 +212,12 @@ class Sink:
         if error is not None:
             self.error = error
         elif epoch == self._epoch:
-            self.durable = position
+            for region, position in written:
+                region.durable = position
+            self._regions = [one for one in self._regions if one is self or not one.is_whole or one.durable != one.end]
         if self._then is None:
             return
-        if error is None and self.durable != self.position:
+        if error is None and self._waiting_bytes:
             self._start_sync()
         else:
             then, self._then = self._then, None
