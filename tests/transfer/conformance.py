@@ -7,15 +7,18 @@ holds one file. It can be told to let a transfer wait in the middle, and to end 
 import contextlib
 import itertools
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.real.nginx import Certificates
 from tests.transfer.conftest import WorkerProcess
 from tests.transfer.faultserver import CLOSE, FaultServer, Request, Step, date, head, part, size_only, whole
 
+from openbits.channel import ChannelClosedError, Message
 from openbits.core import codes
 from openbits.core.names import file_url
 from openbits.transfer.filecopy import PIECE_BYTES
@@ -38,6 +41,11 @@ class Remote(Protocol):
     url: str
     short: int | None
     """The code for a body that ends too early; None if that is another version."""
+    is_limited: bool
+    """Whether the limit of a job holds for it: what comes from this machine itself costs nobody's network."""
+
+    options: Mapping[str, Any]
+    """What a worker is started with to come to the other end."""
 
     def put(self, body: bytes) -> Known:
         """Have this as a new version of the file; what a transfer is told of a version that it has bytes of."""
@@ -65,9 +73,11 @@ class HttpRemote:
     """A web server that answers as it is told."""
 
     short: int | None = codes.ERROR_WINHTTP_CONNECTION_ERROR
+    is_limited = True
 
-    def __init__(self, _folder: Path) -> None:
-        self._server = FaultServer()
+    def __init__(self, folder: Path) -> None:
+        self.options: Mapping[str, Any] = {}
+        self._server = self._make_server(folder)
         self._body = b""
         self._tags = itertools.count()
         self._tag = ""
@@ -83,8 +93,11 @@ class HttpRemote:
         self._server.answer("HEAD", size_only(self._body, *self._fields))
         self._server.answer("GET", self._present)
 
+    def _make_server(self, _folder: Path) -> FaultServer:
+        return FaultServer()
+
     def start_worker(self, **options: Any) -> WorkerProcess:
-        return WorkerProcess(**options)
+        return WorkerProcess(**self.options, **options)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Callable[[], None]]:
@@ -126,6 +139,27 @@ class HttpRemote:
         return part(self._body, request.offset, *self._fields)
 
 
+DYING = """
+import os, socket, sys
+from openbits import failpoints
+from openbits.transfer import worker
+failpoints.arm(lambda name: os._exit(9) if name == "sink.syncing" else None)
+worker.run(socket.socket(fileno=int(sys.argv[1])))
+"""
+"""A worker that dies where it would ask the disk for the first time."""
+
+
+def told_until_death(process: WorkerProcess) -> list[Message]:
+    """What a worker says until it dies as DYING does."""
+    told: list[Message] = []
+    with contextlib.suppress(ChannelClosedError):
+        while True:
+            told.append(process.next_news())
+    assert process.process.wait(10) == 9
+    process.channel.close()
+    return told
+
+
 HOLDING = """
 import os, socket, sys, threading
 from openbits import failpoints
@@ -143,16 +177,31 @@ os._exit(0)
 """A worker whose copies wait before their second piece; each has a thread of its own."""
 
 
+class HttpsRemote(HttpRemote):
+    """The same over TLS."""
+
+    def _make_server(self, folder: Path) -> FaultServer:
+        place = folder / "authority"
+        place.mkdir()
+        certificates = Certificates(place)
+        self.options = {"ca": certificates.ca}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificates.issue("IP:127.0.0.1"))
+        return FaultServer(tls=context)
+
+
 class FileRemote:
     """A file of this machine."""
 
     short: int | None = None
+    is_limited = False
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "remote file"
         self._versions = itertools.count(MONDAY)
         self._body = b""
         self._gate: int | None = None
+        self.options: Mapping[str, Any] = {}
         self.url = file_url(str(self._path))
 
     def put(self, body: bytes) -> Known:
@@ -169,7 +218,7 @@ class FileRemote:
         self.close()
         reading, self._gate = os.pipe()
         try:
-            return WorkerProcess(program=HOLDING, passing=[reading], **options)
+            return WorkerProcess(**{"program": HOLDING, "passing": [reading], **options})
         finally:
             os.close(reading)
 
@@ -191,4 +240,4 @@ class FileRemote:
             self._gate = None
 
 
-REMOTES: Mapping[str, Callable[[Path], Remote]] = {"http": HttpRemote, "file": FileRemote}
+REMOTES: Mapping[str, Callable[[Path], Remote]] = {"http": HttpRemote, "https": HttpsRemote, "file": FileRemote}

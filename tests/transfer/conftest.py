@@ -15,6 +15,7 @@ from tests.transfer.faultserver import FaultServer
 
 from openbits import channel
 from openbits.channel import Message
+from openbits.core.enums import SecurityFlags
 from openbits.core.names import path_of
 
 PROGRAM = """
@@ -25,6 +26,7 @@ os._exit(0)
 """
 
 DEADLINE_SECONDS = 20
+VERSION = ("size_bytes", "etag", "last_modified", "media_type")
 LAST_WORDS = {"transferred", "restarted", "failed"}
 
 PATIENT = {"connect_seconds": 10, "first_byte_seconds": 10, "floor_bytes": 1, "floor_seconds": 10}
@@ -41,6 +43,8 @@ class WorkerProcess:
         prefix: Sequence[str] = (),
         program: str = PROGRAM,
         passing: Sequence[int] = (),
+        is_strict: bool = False,
+        denied_networks: Sequence[str] = (),
     ) -> None:
         self.channel, theirs = channel.pair()
         self.channel.settimeout(DEADLINE_SECONDS)
@@ -49,20 +53,47 @@ class WorkerProcess:
             pass_fds=[theirs.fileno(), *passing],
         )
         theirs.close()
-        self.proxy = {"usage": "preconfig", "list": "", "bypass": ""}
+        self.proxy = {"usage": "no-proxy", "list": "", "bypass": "", "no_proxy": "", "script_url": ""}
         """What the next transfers are told of proxies."""
         self.tls_refusal: dict[str, object] | None = None
         """Why the next transfers may make no TLS connection."""
+        self.security_flags = SecurityFlags(0)
+        """What the next transfers are told of certificates and redirects."""
+        self.has_certificate_callback = False
+        """Whether the next transfers show certificates before they say anything; `decide` answers."""
+        self.entrusted: dict[str, object] = {}
+        """What else the next transfers find in the memory file."""
         self.headers: list[tuple[str, str]] | None = None
         """What the next transfers were entrusted with."""
+        self.at_a_time = 1
+        """How many of the next transfers of a job may run together."""
+        self.authentication = {"implicit_server": False, "implicit_proxy": False, "basic_over_http": True}
+        """What the next transfers are told of the policies about that."""
         self.is_upload = False
         """Which of the two files of the next transfers is the local one."""
+        self.given_url: str | None = None
+        """What a client named the file of the next transfers, if it is not their URL."""
+        self.is_foreground = True
+        """Of what priority the next transfers are: others ask HEAD first."""
+        self.method = "GET"
+        self.is_dynamic = False
+        self.size_limit_bytes: int | None = None
+        """How the next transfers are asked for, and how large their file may be."""
+        self.is_on_demand = False
+        """Whether of the next transfers only what is wanted comes; their ranges are in `entrusted`."""
+        self.segments = 1
+        """How many connections the next transfers may have."""
+        self.rate_bytes_per_second: int | None = None
+        """What the job of the next transfers may receive."""
         self._news: dict[str, list[Message]] = {}
+        self.job = "job"
+        """Whose the next transfers are."""
         self._keys = 0
+        self._http = {"is_strict": is_strict, "denied_networks": list(denied_networks)}
         self.configure({**PATIENT, **(limits or {})}, ca)
 
     def configure(self, limits: dict[str, float], ca: Path | None) -> None:
-        message = {"op": "configure", "limits": limits}
+        message = {"op": "configure", "limits": limits, "http": self._http}
         if ca is None:
             channel.send(self.channel, message)
             return
@@ -72,29 +103,42 @@ class WorkerProcess:
     def start(self, url: str, path: Path, offset: int = 0, **validators: Any) -> str:
         """Begin a transfer into `path` (which keeps what it has); returns its key."""
         self._keys += 1
-        key = f"job:{self._keys}"
+        key = f"{self.job}:{self._keys}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        entrusted = [] if self.headers is None else [_in_memory({"headers": self.headers})]
+        given = {**self.entrusted, "headers": self.headers or []}
+        entrusted = [_in_memory(given)] if self.entrusted or self.headers is not None else []
         source = path_of(url)
         entrusted = entrusted if source is None else [os.open(source, os.O_RDONLY)]
         try:
-            self.send(
-                {
-                    "op": "transfer",
-                    "transfer": key,
-                    "url": url,
-                    "offset": offset,
-                    "validators": {"size_bytes": None, "etag": None, "last_modified": None, **validators},
-                    "is_foreground": True,
-                    "proxy": self.proxy,
-                    "tls_refusal": self.tls_refusal,
-                    "is_upload": self.is_upload,
-                },
-                [descriptor, *entrusted],
-            )
+            self.send(self.order(key, url, offset, **validators), [descriptor, *entrusted])
         finally:
             channel.close_all([descriptor, *entrusted])
         return key
+
+    def order(self, key: str, url: str, offset: int = 0, **validators: Any) -> Message:
+        """What the worker is told of a transfer."""
+        return {
+            "op": "transfer",
+            "transfer": key,
+            "url": url,
+            "is_on_demand": self.is_on_demand,
+            "segments": self.segments,
+            "offset": offset,
+            "validators": {**dict.fromkeys(VERSION), **validators},
+            "security_flags": int(self.security_flags),
+            "is_foreground": self.is_foreground,
+            "at_a_time": self.at_a_time,
+            "given_url": url if self.given_url is None else self.given_url,
+            "method": self.method,
+            "is_dynamic": self.is_dynamic,
+            "size_limit_bytes": self.size_limit_bytes,
+            "rate_bytes_per_second": self.rate_bytes_per_second,
+            "proxy": self.proxy,
+            "tls_refusal": self.tls_refusal,
+            "authentication": self.authentication,
+            "has_certificate_callback": self.has_certificate_callback,
+            "is_upload": self.is_upload,
+        }
 
     def fetch(self, url: str, path: Path, offset: int = 0, **validators: Any) -> "Story":
         """A transfer to its end; what cannot be continued is ordered anew from byte 0, as the manager does."""
@@ -123,8 +167,22 @@ class WorkerProcess:
         """Wait for one more message, and keep it."""
         message, descriptors = channel.receive(self.channel)
         assert not descriptors
-        self._news.setdefault(message["transfer"], []).append(message)
+        news = self._news.setdefault(message["transfer"], [])
+        if "connected" in message:  # a file that came whole in one go has no news of its own for that
+            news.append({"event": "connected", "transfer": message["transfer"], **message["connected"]})
+        news.append(message)
         return message
+
+    def decide(self, question: Message, hresult: int) -> None:
+        """What the certificate callback says to news `certificate`."""
+        answer = {"op": "certificate-verdict", "number": question["number"], "hresult": hresult}
+        self.send({**answer, "transfer": question["transfer"]})
+
+    def reposition(self, key: str, *wanted: tuple[int, int | None]) -> None:
+        """From now on this is wanted first."""
+        memory = _in_memory({"wanted": wanted})
+        self.send({"op": "reposition", "transfer": key}, [memory])
+        os.close(memory)
 
     def cancel(self, key: str) -> None:
         self.send({"op": "cancel", "transfer": key})
@@ -181,8 +239,9 @@ class Story:
 
     @property
     def connected(self) -> Message:
-        """The last `connected`."""
-        return next(news for news in reversed(self.news) if news["event"] == "connected")
+        """The last `connected`; of a file that came whole in one go it is part of `transferred`."""
+        told = (news.get("connected", news) for news in reversed(self.news))
+        return next(news for news in told if "validators" in news or "etag" in news)
 
     def told(self, *events: str) -> list[Message]:
         """The news of these kinds."""
@@ -191,11 +250,11 @@ class Story:
 
 @pytest.fixture
 def start_worker() -> Iterator[Callable[..., WorkerProcess]]:
-    """Factory of workers with limits and certificates of their own."""
+    """Factory of workers with limits, certificates and other settings of their own."""
     made: list[WorkerProcess] = []
 
-    def make(*, limits: dict[str, float] | None = None, ca: Path | None = None) -> WorkerProcess:
-        made.append(WorkerProcess(limits=limits, ca=ca))
+    def make(**options: Any) -> WorkerProcess:
+        made.append(WorkerProcess(**options))
         return made[-1]
 
     yield make
@@ -233,6 +292,14 @@ def start_tls_server() -> Iterator[Callable[[tuple[Path, Path]], FaultServer]]:
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture
+def accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the other side of NTLM finds its users; the worker has none of it."""
+    path = tmp_path / "accounts"
+    monkeypatch.setenv("NTLM_USER_FILE", str(path))
+    return path
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """An HTTP server that says exactly the bytes it is told, so that every broken framing can be produced.
 
 A test gives it, per method, a list of answers; each request takes the next one and the last one stays. An answer is a
-list of steps (bytes to send, `SILENCE`, `CLOSE`, `RESET`), or a function of the request that returns one. After the
+list of steps (bytes to send, and those below that are none), or a function of the request that returns one. After the
 steps the connection is read again for the next request, unless a step ended it. What was asked is kept in `requests`.
 """
 
@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+
+BUFFER_BYTES = 256 * 1024
+"""Of what is sent: the kernel's own would hide how much somebody reads before he has enough."""
 
 
 class Ending:
@@ -27,8 +30,12 @@ class Ending:
 
 CLOSE = Ending("CLOSE")
 """Close the connection in order (FIN; over TLS without close_notify)."""
+END = Ending("END")
+"""Close the connection as it should be (over TLS with close_notify)."""
 RESET = Ending("RESET")
 """Close it with RST."""
+TOGETHER = Ending("TOGETHER")
+"""What follows is sent in as few packets as possible, however many steps it has."""
 SILENCE = Ending("SILENCE")
 """Say nothing more until the client goes away."""
 
@@ -91,14 +98,16 @@ def date(seconds: float) -> str:
 class FaultServer:
     """Listens on a loopback port (0: a free one) until closed; one thread per connection."""
 
-    def __init__(self, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
+        self.sent_bytes = 0
+        """Of all answers, as far as the kernel took them."""
         self._answers: dict[str, list[Answer]] = {}
         self._tls = tls
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
 
@@ -148,6 +157,7 @@ class FaultServer:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
                 with self._lock:
                     self._connections.append(connection)
                     self._start(self._converse, connection, len(self._connections))
@@ -159,7 +169,7 @@ class FaultServer:
             with connection:
                 while (request := _read_request(connection, number)) is not None:
                     self.requests.append(request)
-                    if not _say(connection, self._next_answer(request)):
+                    if not self._say(connection, self._next_answer(request)):
                         return
 
     def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> socket.socket:
@@ -180,6 +190,27 @@ class FaultServer:
             self._connections.append(secure)
         return secure
 
+    def _say(self, connection: socket.socket, steps: Iterable[Step]) -> bool:
+        """True if the connection is good for another request."""
+        for step in steps:
+            if isinstance(step, bytes):
+                connection.sendall(step)
+                self.sent_bytes += len(step)
+            elif step is TOGETHER:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            elif step is SILENCE:
+                while connection.recv(65536):
+                    pass
+                return False
+            else:
+                if step is END and isinstance(connection, ssl.SSLSocket):
+                    connection.unwrap()
+                if step is RESET:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return False
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        return True
+
     def _next_answer(self, request: Request) -> Iterable[Step]:
         with self._lock:
             answers = self._answers[request.method]
@@ -198,19 +229,3 @@ def _read_request(connection: socket.socket, number: int) -> Request | None:
     method, target, _ = lines[0].split(" ")
     fields = (line.split(":", 1) for line in lines[1:] if line)
     return Request(method, target, {name.lower(): value.strip() for name, value in fields}, number)
-
-
-def _say(connection: socket.socket, steps: Iterable[Step]) -> bool:
-    """True if the connection is good for another request."""
-    for step in steps:
-        if isinstance(step, bytes):
-            connection.sendall(step)
-        elif step is SILENCE:
-            while connection.recv(65536):
-                pass
-            return False
-        else:
-            if step is RESET:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            return False
-    return True

@@ -3,10 +3,14 @@
 import contextlib
 import re
 import socket
+import ssl
 import threading
 from dataclasses import dataclass
 
 from tests.peers import uid_of_peer
+
+BUFFER_BYTES = 256 * 1024
+"""Of sockets on the way: the kernel's own would hide how much somebody reads before he has enough."""
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -21,10 +25,13 @@ class Passed:
 
 
 class ForwardProxy:
-    """Listens on a free port until closed. With `refusal` (a status line) it passes nothing on."""
+    """Listens on a free port until closed, perhaps with TLS. With `refusal` (a status line) it passes nothing on."""
 
-    def __init__(self, refusal: str = "", *fields: str) -> None:
+    def __init__(self, refusal: str = "", *fields: str, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.passed: list[Passed] = []
+        self.admitted = ""
+        """Text of a head that is passed on in spite of the refusal."""
         self._refusal = "\r\n".join([f"HTTP/1.1 {refusal}", "Content-Length: 0", *fields, "", ""]) if refusal else ""
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -61,7 +68,11 @@ class ForwardProxy:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
                 self._sockets.append(connection)
+                if self._tls is not None:
+                    connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                    self._sockets.append(connection)
                 self._start(self._serve, connection)
 
     def _serve(self, client: socket.socket) -> None:
@@ -75,26 +86,30 @@ class ForwardProxy:
             head = data.decode("latin-1")
             line = head.partition("\r\n")[0]
             self.passed.append(Passed(line, head.lower(), uid_of_peer(client)))
-            if self._refusal:
+            if self._refusal and not (self.admitted and self.admitted in head):
                 client.sendall(self._refusal.encode())
                 return
             method, target, _ = line.split(" ")
             match = re.fullmatch(r"(?:http://)?([^/:]+):([0-9]+)(.*)", target)
             assert match is not None, f"a proxy was asked for {target}"
             server = socket.create_connection((match[1], int(match[2])))
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
             self._sockets.append(server)
             if method == "CONNECT":
                 client.sendall(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n")
-                self._start(_pour, client, server)
+                self._start(pour, client, server)
             else:
                 rest = head.partition("\r\n")[2]
                 server.sendall(f"{method} {match[3]} HTTP/1.1\r\n{rest}".encode("latin-1"))
                 client.sendall(server.recv(65536).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-            _pour(server, client)
+            pour(server, client)
+            client.shutdown(socket.SHUT_RDWR)  # wakes who still reads from it
 
 
-def _pour(source: socket.socket, target: socket.socket) -> None:
+def pour(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes, up to its end and that too."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
+    with contextlib.suppress(OSError):  # also after a reset
         target.shutdown(socket.SHUT_WR)

@@ -14,7 +14,10 @@ BODY = os.urandom(30_000)
 
 @pytest.fixture
 def worker(start_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
-    return start_worker()
+    """In the background, so that there are two requests for each file."""
+    made = start_worker()
+    made.is_foreground = False
+    return made
 
 
 def test_they_are_in_every_request_in_place_of_ours(
@@ -56,6 +59,21 @@ def test_a_connection_that_may_be_authenticated_is_not_shared(
     assert proofs == [None, None, "Negotiate s3cret", "Negotiate s3cret", None, None]
     with_proof = {request.connection for request in server.requests if "authorization" in request.headers}
     without = {request.connection for request in server.requests if "authorization" not in request.headers}
+    assert with_proof.isdisjoint(without)
+
+
+def test_nobody_comes_in_with_a_connection_that_may_be_authenticated(
+    worker: WorkerProcess, server: FaultServer, destination: Path
+) -> None:
+    server.serve(BODY)
+    worker.headers = [("Authorization", "Negotiate s3cret")]
+    worker.fetch(server.url(), destination)
+    worker.headers = None
+    worker.fetch(server.url(), destination)
+    with_proof = {request.connection for request in server.requests if "authorization" in request.headers}
+    without = {request.connection for request in server.requests if "authorization" not in request.headers}
+    assert with_proof
+    assert without
     assert with_proof.isdisjoint(without)
 
 

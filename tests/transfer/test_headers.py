@@ -1,5 +1,6 @@
 """Heads under caps and fields by name (reliability.md §2, §5 rows 4-6 and 50-55)."""
 
+import time
 from email.utils import formatdate
 
 import pytest
@@ -51,6 +52,13 @@ def test_the_block_has_the_names_as_sent_and_no_values_of_cookies() -> None:
     lines = ["HTTP/1.1 200 O??", "X-One: a\tb", "SET-Cookie: (not stored)", "x-one: c", "", ""]
     assert head.block == "\r\n".join(lines)
     assert head.value("set-cookie") == "session=s3cret"
+
+
+@pytest.mark.parametrize("name", ["Authentication-Info", "proxy-authentication-info"])
+def test_the_block_has_nothing_by_which_a_password_could_be_guessed(name: str) -> None:
+    head = collect(b"HTTP/1.1 200 OK\r\n", f'{name}: rspauth="6629fae4", nc=1\r\n'.encode(), b"\r\n")
+    assert head is not None
+    assert head.block == f"HTTP/1.1 200 OK\r\n{name}: (not stored)\r\n\r\n"
 
 
 def test_a_long_block_loses_whole_lines_at_its_end() -> None:
@@ -239,3 +247,12 @@ def test_content_encoding(text: str, coding: str | None) -> None:
 def test_what_a_peer_says_is_shown_without_control_characters_and_not_endlessly() -> None:
     assert headers.printable("a\x1b[31m\n\u202eb", 20) == "a?[31m??b"
     assert headers.printable("x" * 50, 10) == "xxxxxxx..."
+
+
+@pytest.mark.parametrize("line", [b"X:" + b" " * 60_000 + b"\x80", b"X: " + b"a " * 30_000 + b"\0", b"a" * 60_000])
+def test_no_header_line_takes_a_second(line: bytes) -> None:
+    collector, begun = HeadCollector(), time.monotonic()
+    collector.feed(b"HTTP/1.1 200 OK\r\n")
+    with pytest.raises(BadResponseError):
+        collector.feed(line + b"\r\n")
+    assert time.monotonic() - begun < 1

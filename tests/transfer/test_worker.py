@@ -27,6 +27,21 @@ def test_the_story_of_a_download(worker: WorkerProcess, server: FaultServer, des
     assert destination.read_bytes() == BODY
 
 
+def test_a_file_that_comes_whole_in_one_go_has_one_news_of_bytes(
+    worker: WorkerProcess, server: FaultServer, destination: Path
+) -> None:
+    """Thousands of small files: what was accepted is told with the end, and as news of its own of longer ones alone."""
+    server.serve(b"x", 'ETag: "a"')
+    key = worker.start(server.url(), destination)
+    told = worker.wait_for(key, "transferred")["connected"]
+    assert (told["size_bytes"], told["etag"], told["offset"]) == (1, '"a"', 0)
+    server.answer("GET", [*whole(BODY)[:1], BODY[:1000], SILENCE])
+    longer = worker.start(server.url(), destination.with_name("other"))
+    assert worker.wait_for(longer, "connected")["size_bytes"] == len(BODY)
+    assert worker.wait_for(longer, "progressed")["transferred_bytes"] == 1000
+    worker.cancel(longer)
+
+
 def test_the_header_block_of_the_last_response_goes_along(
     worker: WorkerProcess, server: FaultServer, destination: Path
 ) -> None:
@@ -44,12 +59,13 @@ def test_the_header_block_of_the_last_response_goes_along(
 
 def test_head_and_get_share_a_connection(worker: WorkerProcess, server: FaultServer, destination: Path) -> None:
     server.serve(BODY)
+    worker.is_foreground = False
     worker.fetch(server.url(), destination)
+    worker.is_foreground = True
     worker.fetch(server.url(), destination)
     assert [(request.method, request.connection) for request in server.requests] == [
         ("HEAD", 1),
         ("GET", 1),
-        ("HEAD", 1),
         ("GET", 1),
     ]
 
@@ -106,10 +122,10 @@ def test_many_transfers_at_once(worker: WorkerProcess, server: FaultServer, tmp_
 @pytest.mark.parametrize(
     ("answers", "sign"),
     [
-        ({"HEAD": [SILENCE]}, None),
-        ({"HEAD": size_only(BODY), "GET": [head("200 OK", "Content-Le")[:-4], SILENCE]}, None),
+        ({"GET": [SILENCE]}, None),
+        ({"GET": [head("200 OK", "Content-Le")[:-4], SILENCE]}, None),
         ({"HEAD": size_only(BODY), "GET": [*whole(BODY)[:1], BODY[:1000], SILENCE]}, "connected"),
-        ({"HEAD": size_only(BODY), "GET": whole(BODY)}, "connected"),  # perhaps in its last sync
+        ({"HEAD": size_only(BODY), "GET": whole(BODY)}, "whole"),  # perhaps in its last sync
         ({"HEAD": size_only(BODY), "GET": whole(BODY)}, "transferred"),  # too late
     ],
     ids=["asking", "waiting", "receiving", "ending", "ended"],
@@ -122,12 +138,15 @@ def test_a_cancelled_transfer_is_forgotten(
     answers: dict[str, list[bytes]],
     sign: str | None,
 ) -> None:
+    worker.fetch("http://127.0.0.1:1/", destination.with_name("first"))  # it has all it needs by then
     before = worker.descriptors()
     for method, answer in answers.items():
         server.answer(method, answer)
     key = worker.start(server.url(), destination)
     if sign is None:
         eventually(lambda: len(server.requests) == len(answers))
+    elif sign == "whole":
+        eventually(lambda: destination.stat().st_size == len(BODY))
     else:
         worker.wait_for(key, sign)
     worker.cancel(key)
@@ -144,7 +163,7 @@ def test_a_cancelled_transfer_is_forgotten(
 def test_a_thousand_cancels_leave_nothing_behind(
     worker: WorkerProcess, server: FaultServer, destination: Path, eventually: Eventually
 ) -> None:
-    server.answer("HEAD", [SILENCE])
+    server.answer("GET", [SILENCE])
     worker.fetch("http://127.0.0.1:1/", destination)
     before = worker.descriptors()
     for _ in range(1000):
@@ -159,54 +178,73 @@ def test_an_unknown_key_may_be_cancelled(worker: WorkerProcess, destination: Pat
 
 
 DESCRIPTOR = "a descriptor goes with it"
-ORDER = {
-    "op": "transfer",
-    "transfer": "x",
-    "url": "http://127.0.0.1:1/",
-    "offset": 0,
-    "validators": {"size_bytes": None, "etag": None, "last_modified": None},
-    "proxy": {"usage": "preconfig", "list": "", "bypass": ""},
-    "tls_refusal": None,
-    "is_upload": False,
-}
+PROXY = {"usage": "no-proxy", "list": "", "bypass": "", "no_proxy": "", "script_url": ""}
+
+
+def test_an_order_that_makes_sense_does_not_end_the_worker(
+    start_worker: Callable[..., WorkerProcess], destination: Path
+) -> None:
+    """The control of the test below."""
+    process = start_worker()
+    with destination.open("wb") as file:
+        process.send(process.order("job:x", "http://127.0.0.1:1/"), [file.fileno()])
+    assert process.story("job:x").outcome == "failed"
 
 
 @pytest.mark.parametrize(
-    ("message", "descriptors"),
+    ("odd", "descriptors"),
     [
+        ({}, 0),
+        ({}, 4),
+        ({"offset": -1}, 1),
+        ({"offset": "many"}, 1),
+        ({"validators": None}, 1),
+        ({"proxy": None}, 1),
+        ({"proxy": {**PROXY, "usage": "sometimes"}}, 1),
+        ({"proxy": {**PROXY, "usage": "override", "list": "aaa.*"}}, 1),
+        ({"size_limit_bytes": "much"}, 1),
         ({"op": "become-root"}, 0),
-        ({"noise": 1}, 0),
         ({"op": ["transfer"]}, 0),
-        (ORDER, 0),
-        (ORDER, 2),
-        ({**ORDER, "offset": -1}, 1),
-        ({**ORDER, "offset": "many"}, 1),
-        ({**ORDER, "validators": None}, 1),
-        ({**ORDER, "proxy": None}, 1),
-        ({**ORDER, "proxy": {"usage": "sometimes", "list": "", "bypass": ""}}, 1),
-        ({**ORDER, "proxy": {"usage": "override", "list": "aaa.*", "bypass": ""}}, 1),
-        ({key: value for key, value in ORDER.items() if key != "url"}, 1),
-        ({"op": "configure", "limits": {}}, 0),
-        ({"op": "cancel"}, 0),
     ],
 )
-def test_a_manager_that_makes_no_sense_ends_the_worker(
-    start_worker: Callable[..., WorkerProcess], destination: Path, message: channel.Message, descriptors: int
+def test_an_order_that_makes_no_sense_ends_the_worker(
+    start_worker: Callable[..., WorkerProcess], destination: Path, odd: channel.Message, descriptors: int
 ) -> None:
     process = start_worker()
     with destination.open("wb") as file:
-        process.send(message, [file.fileno()] * descriptors)
+        process.send({**process.order("job:x", "http://127.0.0.1:1/"), **odd}, [file.fileno()] * descriptors)
+    assert process.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("name", ["url", "validators", "proxy", "method"])
+def test_an_order_that_lacks_something_ends_the_worker(
+    start_worker: Callable[..., WorkerProcess], destination: Path, name: str
+) -> None:
+    process = start_worker()
+    order = process.order("job:x", "http://127.0.0.1:1/")
+    del order[name]
+    with destination.open("wb") as file:
+        process.send(order, [file.fileno()])
+    assert process.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("message", [{"noise": 1}, {"op": "configure", "limits": {}}, {"op": "cancel"}])
+def test_a_manager_that_makes_no_sense_ends_the_worker(
+    start_worker: Callable[..., WorkerProcess], message: channel.Message
+) -> None:
+    process = start_worker()
+    process.send(message)
     assert process.process.wait(10) == 0
 
 
 def test_a_key_that_is_in_use_ends_the_worker(
     start_worker: Callable[..., WorkerProcess], server: FaultServer, destination: Path
 ) -> None:
-    server.answer("HEAD", [SILENCE])
+    server.answer("GET", [SILENCE])
     process = start_worker()
     with destination.open("wb") as file:
         for _ in range(2):
-            process.send({**ORDER, "url": server.url()}, [file.fileno()])
+            process.send(process.order("job:x", server.url()), [file.fileno()])
     assert process.process.wait(10) == 0
 
 
@@ -253,8 +291,8 @@ def test_a_descriptor_that_cannot_be_written_is_a_local_failure(
     server.serve(BODY)
     destination.touch()
     with destination.open("rb") as file:
-        worker.send({**ORDER, "transfer": "read-only", "url": server.url()}, [file.fileno()])
-    story = worker.story("read-only")
+        worker.send(worker.order("job:read-only", server.url()), [file.fileno()])
+    story = worker.story("job:read-only")
     assert story.last["context"] == "local_file"
 
 

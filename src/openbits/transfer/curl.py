@@ -7,35 +7,36 @@ HTTP/1.1 is asked for: one big body flows without HTTP/2's window updates and fr
 connection each instead of sharing one congestion window. Connections are kept and used again by libcurl's own cache.
 """
 
+import contextlib
+import fcntl
 import re
+import select
+import socket
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import pycurl
 
 from openbits.core import codes
-from openbits.transfer.download import Breakage, Request
+from openbits.core.proxies import Kind
+from openbits.transfer import curl_tls
+from openbits.transfer.addresses import is_in
+from openbits.transfer.curl_tunnel import Tunnels
 from openbits.transfer.headers import printable
+from openbits.transfer.kept import Kept
 from openbits.transfer.loop import Loop, Timer
+from openbits.transfer.request import Breakage, Request, Tunnel
+from openbits.transfer.throttle import Throttle
 from openbits.transfer.transport import Settings
 
 BUFFER_BYTES = 512 * 1024
 
 KEEPALIVE_SECONDS = 60
 
-NO_CA = (
-    "no trusted certificates are known, so no server can be verified; "
-    "install the package ca-certificates or set [tls] ca_file in the configuration of the service"
-)
-
 _FIELDS: Final = (("User-Agent", "OpenBITS"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
 """What every request has besides Host, unless it has its own of that name; nothing else goes out."""
-
-_BINDING: Final = frozenset({"authorization", "proxy-authorization"})
-"""Some schemes authenticate the connection: it is not shared with requests of other jobs."""
-
-_SUPPRESS_CONNECT_HEADERS: Final = 265
-"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: the proxy's answer to CONNECT is no answer of ours."""
 
 _ERRORS: Final[tuple[tuple[int, str, int], ...]] = (
     # libcurl's code, words that its message must contain, what it means; the first row that fits counts
@@ -48,41 +49,41 @@ _ERRORS: Final[tuple[tuple[int, str, int], ...]] = (
     (pycurl.E_PARTIAL_FILE, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
     (pycurl.E_OUT_OF_MEMORY, "", codes.E_OUTOFMEMORY),
     (pycurl.E_OPERATION_TIMEDOUT, "", codes.ERROR_WINHTTP_TIMEOUT),
-    (pycurl.E_SSL_CONNECT_ERROR, "certificate required", codes.ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED),
     (pycurl.E_SSL_CONNECT_ERROR, "", codes.ERROR_WINHTTP_SECURE_CHANNEL_ERROR),
+    (pycurl.E_SSL_PINNEDPUBKEYNOTMATCH, "", codes.ERROR_WINHTTP_SECURE_CHANNEL_ERROR),  # a new key each time
     (pycurl.E_SSL_CIPHER, "", codes.ERROR_WINHTTP_SECURE_CHANNEL_ERROR),
     (pycurl.E_GOT_NOTHING, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
     (pycurl.E_SEND_ERROR, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
-    (pycurl.E_RECV_ERROR, "certificate required", codes.ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED),
     (pycurl.E_RECV_ERROR, "chunk", codes.BG_E_INVALID_SERVER_RESPONSE),
     (pycurl.E_RECV_ERROR, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
     (pycurl.E_BAD_CONTENT_ENCODING, "", codes.BG_E_INVALID_SERVER_RESPONSE),
     (pycurl.E_SSL_CACERT_BADFILE, "", codes.ERROR_WINHTTP_SECURE_INVALID_CA),
     (pycurl.E_SSL_INVALIDCERTSTATUS, "", codes.ERROR_WINHTTP_SECURE_INVALID_CERT),
+    (97, "rejected", codes.from_http_status(407)),  # CURLE_PROXY, of SOCKS: user or password
+    (97, "authentication method", codes.from_http_status(407)),
+    (97, "", codes.ERROR_WINHTTP_CANNOT_CONNECT),  # the proxy cannot reach the server
     (100, "", codes.BG_E_INVALID_SERVER_RESPONSE),  # CURLE_TOO_LARGE, which pycurl does not name: endless header line
 )
+
+_SOCKS5_AUTH: Final = 267
+"""CURLOPT_SOCKS5_AUTH, which pycurl does not name: user and password, never a ticket that nobody asked us to show."""
+
+_NO_ANSWER: Final = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR})
+"""The connection ended; over TLS, and by a reset, the second one."""
+
+_NO_HEAD: Final = frozenset({pycurl.E_WRITE_ERROR, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_FTP_WEIRD_SERVER_REPLY})
+"""The first line was refused, by us or by libcurl."""
+
+_PROXY_REFUSED: Final = 97
+"""CURLE_PROXY, which pycurl does not name: a SOCKS proxy answered, and it was a refusal."""
+
+_PROXY_SCHEMES: Final = {Kind.HTTP: "http", Kind.HTTPS: "https", Kind.SOCKS5: "socks5h"}
 
 _OTHER_ERROR: Final = codes.ERROR_WINHTTP_CONNECTION_ERROR
 """What libcurl has no row for is transient (errors.md OPEN-E8)."""
 
-_VERDICTS: Final[dict[int, int]] = {
-    # X509_V_ERR_* of the certificate that was refused
-    1: codes.ERROR_WINHTTP_SECURE_CERT_CN_INVALID,  # no verdict: the chain is good, libcurl found another name in it
-    2: codes.ERROR_WINHTTP_SECURE_INVALID_CA,  # issuer of the issuer unknown
-    3: codes.ERROR_WINHTTP_SECURE_CERT_REV_FAILED,
-    9: codes.ERROR_WINHTTP_SECURE_CERT_DATE_INVALID,  # not yet valid
-    10: codes.ERROR_WINHTTP_SECURE_CERT_DATE_INVALID,  # expired
-    18: codes.ERROR_WINHTTP_SECURE_INVALID_CA,  # self-signed
-    19: codes.ERROR_WINHTTP_SECURE_INVALID_CA,  # self-signed in the chain
-    20: codes.ERROR_WINHTTP_SECURE_INVALID_CA,  # issuer unknown
-    21: codes.ERROR_WINHTTP_SECURE_INVALID_CA,  # chain incomplete
-    23: codes.ERROR_WINHTTP_SECURE_CERT_REVOKED,
-    26: codes.ERROR_WINHTTP_SECURE_CERT_WRONG_USAGE,
-    62: codes.ERROR_WINHTTP_SECURE_CERT_CN_INVALID,
-    64: codes.ERROR_WINHTTP_SECURE_CERT_CN_INVALID,  # the same for an address
-}
-
-_OTHER_VERDICT: Final = codes.ERROR_WINHTTP_SECURE_INVALID_CERT
+_RECEIVED_AT: Final = 128
+"""Where struct tcp_info has tcpi_bytes_received."""
 
 _SECRETS: Final = re.compile(r"\?\S*")
 
@@ -90,8 +91,8 @@ _SECRETS: Final = re.compile(r"\?\S*")
 class Listener(Protocol):
     """Follows one exchange. Called from inside libcurl, except `ended`: only `ended` may send the next request."""
 
-    def connected(self) -> None:
-        """The connection is up and the request goes out."""
+    def connected(self, local_port: int) -> None:
+        """The connection is up and the request goes out; header lines before are a proxy's, about the tunnel."""
 
     def header(self, line: bytes) -> int | None:
         """A header line; -1 breaks the exchange off."""
@@ -110,9 +111,41 @@ class Exchange:
         self._handle = handle
         self._is_over = False
         self._last_step = ""
-        self._request = request
+        self.request = request
         self._forget = forget
         self.listener = listener
+        self.denied = ""
+        """The last address that it could have gone to if that were allowed."""
+        self.is_allowed = False
+        """Another address was tried."""
+        self.is_tunnel_made = False
+        """The proxy has agreed: the connection is the tunnel that was wanted."""
+        self.is_without_tunnel = False
+        """There was none for it."""
+        self.has_connection = False
+        """One was made or chosen."""
+        self.kept: tuple[int, int] | None = None
+        """The kept connection over TLS that the request goes out on, and how much had been read from it before."""
+
+    def went_over(self, kept: int) -> None:
+        """The request goes out over TLS, perhaps over this kept connection; it may also be closed by now."""
+        with contextlib.suppress(OSError):
+            self.kept = (kept, _read_bytes(kept))
+
+    def has_heard_nothing(self) -> bool:
+        """True if nothing was read since the request went out over a kept connection: what comes is no answer.
+
+        OpenSSL reads ahead, and what it has of a server's surplus nobody sees until it comes as the next answer (row
+        60).
+        """
+        if self.kept is None:
+            return False
+        descriptor, before = self.kept
+        with contextlib.suppress(OSError):
+            if _read_bytes(descriptor) <= before:
+                return True
+        self.kept = None
+        return False
 
     def cancel(self) -> None:
         """Break off without a word to the listener. Not from inside libcurl's callbacks."""
@@ -123,7 +156,7 @@ class Exchange:
 
     def connecting_step(self) -> str:
         """What is, or in the end was, being waited for before the connection is up, for people."""
-        target, proxy = self._request.target, self._request.proxy
+        target, proxy = self.request.target, self.request.proxy
         if self._is_over:
             return self._last_step
         if self._handle.getinfo(pycurl.NAMELOOKUP_TIME) == 0:
@@ -132,39 +165,59 @@ class Exchange:
             return f"connecting to {target.peer}" if proxy is None else f"connecting to proxy {proxy.label}"
         return f"TLS handshake with {target.peer}" + ("" if proxy is None else f" through proxy {proxy.label}")
 
+    def _is_unreached(self) -> bool:
+        """A connection of before has no time of connecting, and a tunnel that we have not is not out of reach."""
+        is_without = self._handle.getinfo(pycurl.CONNECT_TIME) == 0 and not self.has_connection
+        return is_without and not self.is_without_tunnel
+
     def breakage(self, number: int, words: str, settings: Settings) -> Breakage:
         """What libcurl's error means: the one table, and for certificates OpenSSL's verdict."""
         words = _SECRETS.sub("?…", printable(words, 300)) or f"libcurl error {number}"
-        hresult = next((code for row, part, code in _ERRORS if row == number and part in words), _OTHER_ERROR)
+        rows = (*curl_tls.ERRORS, *_ERRORS)
+        hresult = next((code for row, part, code in rows if row == number and part in words), _OTHER_ERROR)
+        is_elsewhere = self.request.local_port not in {None, self._handle.getinfo(pycurl.LOCAL_PORT)}
+        if number == pycurl.E_COULDNT_CONNECT and self.denied and not self.is_allowed:
+            which = f"{self.denied} is an address that denied_networks under [http]"
+            hresult, words = codes.E_ACCESSDENIED, f"{which} in the settings of the service forbids"
         if number == pycurl.E_OPERATION_TIMEDOUT:
             limit = settings.limits.connect_seconds
             words = f"not through {self.connecting_step()} within {limit:g} s (connect clock)"
         if number == pycurl.E_PEER_FAILED_VERIFICATION:
-            hresult = _VERDICTS.get(self._handle.getinfo(pycurl.SSL_VERIFYRESULT), _OTHER_VERDICT)
-        if number in {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE} and settings.ca_file is None:
-            words = NO_CA
-        is_proxy_dead = False
-        if self._request.proxy is not None:
-            is_proxy_dead = self._handle.getinfo(pycurl.CONNECT_TIME) == 0
+            hresult, whose = curl_tls.verdict(self._handle, words)
+            words = f"{whose}{words}"
+        words = curl_tls.explained(number, words, settings.ca_file)
+        if self.request.proxy is not None:
             status = self._handle.getinfo(pycurl.HTTP_CONNECTCODE)
             if status >= 300:  # no tunnel
                 hresult, words = codes.from_http_status(status), f"the proxy answered {status} to CONNECT"
         return Breakage(
             hresult=hresult,
             words=words,
-            is_unanswered=number == pycurl.E_GOT_NOTHING,
-            is_proxy_dead=is_proxy_dead,
+            is_unanswered=number in _NO_ANSWER and self._handle.getinfo(pycurl.RESPONSE_CODE) == 0,
+            needs_look=curl_tls.needs_look(number, words, self._handle, self.request),
+            is_unclean=number == pycurl.E_ABORTED_BY_CALLBACK or (self.kept is not None and number in _NO_HEAD),
+            is_elsewhere=is_elsewhere and (number == pycurl.E_ABORTED_BY_CALLBACK or self.is_without_tunnel),
+            is_unreached=number != _PROXY_REFUSED and self._is_unreached(),
+            needs_tunnel=self.is_without_tunnel,
         )
 
 
 class Engine:
     """Sends requests over one pool of connections; one engine per thing that must not share connections."""
 
-    def __init__(self, loop: Loop, settings: Settings) -> None:
+    def __init__(self, loop: Loop, settings: Settings, throttle: Throttle | None = None) -> None:
         self._loop = loop
         self._settings = settings
+        self._throttle = throttle
         self._timer: Timer | None = None
         self._exchanges: dict[Any, Exchange] = {}
+        self.certificate = ""
+        """What the server showed on the newest connection of a pinned request (PEM), empty without TLS."""
+        self._kept = Kept()
+        """libcurl uses a connection again within a second without a look at it: what a server has sent beyond its
+        answer would be taken for the next one (row 60).
+        """
+        self._tunnels = Tunnels()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._socket_changed)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._timer_changed)
@@ -174,22 +227,39 @@ class Engine:
         handle = pycurl.Curl()
         self._configure(handle, request, listener)
         exchange = Exchange(handle, request, listener, lambda: self._release(handle))
+        handle.setopt(pycurl.PREREQFUNCTION, self._on_connected(exchange))
+        handle.setopt(pycurl.HEADERFUNCTION, self._on_header(exchange))
         self._exchanges[handle] = exchange
+        if self._throttle is not None:
+            self._limit(handle, listener, self._throttle)
+        if request.tunnel is Tunnel.OURS:
+            handle.setopt(pycurl.OPENSOCKETFUNCTION, self._on_entering(exchange))
+        elif self._settings.denied or request.tunnel is Tunnel.WANTED:
+            handle.setopt(pycurl.OPENSOCKETFUNCTION, self._on_connecting(exchange))
+        for option, value in self._tunnels.options(request):
+            handle.setopt(option, value)
         self._multi.add_handle(handle)
         return exchange
+
+    def close(self) -> None:
+        """Close the connections; no exchange is under way."""
+        self._multi.close()
+        self._tunnels.close()
 
     def _configure(self, handle: "pycurl.Curl", request: Request, listener: Listener) -> None:
         """Everything libcurl is told about a request. Sockets and credentials would be set here."""
         own = {name.lower() for name, _ in request.headers}
         usual = [(name, value) for name, value in _FIELDS if name.lower() not in own]
-        fields = [_line(name, value) for name, value in (*usual, *request.headers)]
-        is_whole_url = request.proxy is not None and request.target.scheme == "http"  # https is tunnelled
+        fields = [_line(name, value) for name, value in (*usual, *request.headers, *request.proofs)]
+        proxy = request.proxy
+        is_relayed = proxy is not None and proxy.kind is not Kind.SOCKS5
+        is_whole_url = is_relayed and request.target.scheme == "http"  # https is tunnelled
+        agent = () if is_whole_url else _FIELDS[:1]  # of CONNECT; what is relayed has all fields of the request
         for option, value in (
             (pycurl.URL, request.target.url),
             (pycurl.NOBODY if request.method == "HEAD" else pycurl.HTTPGET, 1),
             (pycurl.HTTPHEADER, fields),
-            (pycurl.PREREQFUNCTION, _on_connected(listener)),
-            (pycurl.HEADERFUNCTION, listener.header),
+            (pycurl.CUSTOMREQUEST, None if request.method in {"GET", "HEAD"} else request.method),
             (pycurl.WRITEFUNCTION, listener.body),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
@@ -197,34 +267,115 @@ class Engine:
             (pycurl.FOLLOWLOCATION, 0),
             (pycurl.REQUEST_TARGET, request.target.url if is_whole_url else request.target.resource),
             (pycurl.HTTP_CONTENT_DECODING, 0),
-            (pycurl.PROXY, "" if request.proxy is None else f"http://{request.proxy.label}"),
-            (pycurl.NOPROXY, "*" if request.proxy is None else ""),
+            (pycurl.PROXY, "" if proxy is None else f"{_PROXY_SCHEMES[proxy.kind]}://{proxy.host}:{proxy.port}"),
+            (pycurl.NOPROXY, "*" if proxy is None else ""),
+            (_SOCKS5_AUTH, pycurl.HTTPAUTH_BASIC),
+            *_socks_login(request.proxy_login),
             (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
-            (pycurl.PROXYHEADER, [_line(*_FIELDS[0])]),
-            (_SUPPRESS_CONNECT_HEADERS, 1),
+            (pycurl.PROXYHEADER, [_line(*one) for one in (*agent, *request.proxy_proofs)]),
             (pycurl.NETRC, pycurl.NETRC_IGNORED),
             (pycurl.NOSIGNAL, 1),
-            (pycurl.FRESH_CONNECT, bool(own & _BINDING)),
-            (pycurl.FORBID_REUSE, bool(own & _BINDING)),
+            (pycurl.FRESH_CONNECT, _is_fresh(request)),
+            (pycurl.FORBID_REUSE, request.is_unshared),
             (pycurl.BUFFERSIZE, BUFFER_BYTES),
             (pycurl.TCP_KEEPALIVE, 1),
             (pycurl.TCP_KEEPIDLE, KEEPALIVE_SECONDS),
             (pycurl.TCP_KEEPINTVL, KEEPALIVE_SECONDS),
             # the connect clock is libcurl's own: it shares the time out among the addresses of a host
             (pycurl.CONNECTTIMEOUT_MS, int(self._settings.limits.connect_seconds * 1000)),
-            (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
-            (pycurl.SSL_VERIFYPEER, 1),
-            (pycurl.SSL_VERIFYHOST, 2),
+            (pycurl.OPT_CERTINFO, request.is_pinned),
+            *curl_tls.options(request, self._settings.ca_file),
         ):
-            handle.setopt(option, value)
-        handle.unsetopt(pycurl.CAPATH)
-        if self._settings.ca_file is None:
-            handle.unsetopt(pycurl.CAINFO)
-        else:
-            handle.setopt(pycurl.CAINFO, self._settings.ca_file)
+            if value is None:
+                handle.unsetopt(option)
+            else:
+                handle.setopt(option, value)
+
+    def _limit(self, handle: "pycurl.Curl", listener: Listener, throttle: Throttle) -> None:
+        """Receive no faster than the throttle lets."""
+
+        def prepare(descriptor: int, _purpose: int) -> int:
+            throttle.prepare(descriptor)
+            return int(pycurl.SOCKOPT_OK)
+
+        take = throttle.governed(handle, listener.body, lambda: self._resume(handle), pycurl.WRITEFUNC_PAUSE)
+        handle.setopt(pycurl.WRITEFUNCTION, take)
+        handle.setopt(pycurl.BUFFERSIZE, throttle.buffer_bytes(BUFFER_BYTES))
+        handle.setopt(pycurl.SOCKOPTFUNCTION, prepare)
+
+    def _resume(self, handle: "pycurl.Curl") -> None:
+        """Take what was held back, and go on reading; an error of it is told as that of any exchange."""
+        with contextlib.suppress(pycurl.error):
+            handle.pause(pycurl.PAUSE_CONT)
+        self._act(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _on_connecting(self, exchange: Exchange) -> Callable[[int, Any], object]:
+        """Called for each address of a server or proxy before anything is sent there: not even a handshake is."""
+
+        def opened(_purpose: int, address: Any) -> object:
+            if is_in(str(address.addr[0]), self._settings.denied):
+                exchange.denied = str(address.addr[0])
+                return pycurl.SOCKET_BAD
+            exchange.is_allowed = True
+            try:
+                made = socket.socket(address.family, address.socktype, address.protocol)
+            except OSError:
+                return pycurl.SOCKET_BAD
+            if exchange.request.tunnel is Tunnel.WANTED:
+                self._tunnels.dialled(made)
+            else:
+                self._loop.soon(made.close)  # libcurl has a copy then
+            return made
+
+        return opened
+
+    def _on_entering(self, exchange: Exchange) -> Callable[[int, Any], object]:
+        """Called when no connection of before can be used: a tunnel is."""
+
+        def entered(_purpose: int, _address: Any) -> object:
+            tunnel = self._tunnels.take(exchange.request)
+            if tunnel is None:
+                exchange.is_without_tunnel = True
+                return pycurl.SOCKET_BAD
+            self._loop.soon(tunnel.close)
+            return tunnel
+
+        return entered
+
+    def _on_connected(self, exchange: Exchange) -> Callable[[str, str, int, int], int]:
+        """Called when a connection was made or chosen, before the request goes out on it."""
+        request, listener = exchange.request, exchange.listener
+
+        def connected(_primary_ip: str, _local_ip: str, _primary_port: int, local_port: int) -> int:
+            exchange.has_connection = True
+            kept = self._kept.find(local_port)
+            if _has_input(kept):
+                return int(pycurl.PREREQFUNC_ABORT)
+            if kept is not None and request.target.scheme == "https":
+                exchange.went_over(kept)
+            if request.local_port not in {None, local_port}:
+                return int(pycurl.PREREQFUNC_ABORT)
+            listener.connected(local_port)
+            return int(pycurl.PREREQFUNC_OK)
+
+        return connected
+
+    def _on_header(self, exchange: Exchange) -> Callable[[bytes], int | None]:
+        """What takes header lines, if they can be of an answer: those that were there before the request cannot."""
+        take = exchange.listener.header
+        if exchange.request.target.scheme != "https":
+            return take
+
+        def header(line: bytes) -> int | None:
+            return -1 if exchange.has_heard_nothing() else take(line)
+
+        return header
 
     def _release(self, handle: "pycurl.Curl") -> None:
-        del self._exchanges[handle]
+        if self._exchanges.pop(handle).request.tunnel is Tunnel.WANTED:
+            self._tunnels.let_go()
+        if self._throttle is not None:
+            self._throttle.forget(handle)
         self._multi.remove_handle(handle)
         handle.close()
 
@@ -260,9 +411,35 @@ class Engine:
 
     def _ended(self, handle: "pycurl.Curl", error: tuple[int, str] | None) -> None:
         exchange = self._exchanges[handle]
+        port, descriptor = handle.getinfo(pycurl.LOCAL_PORT), handle.getinfo(pycurl.ACTIVESOCKET)
+        self._kept.forget(port)
+        if descriptor >= 0 and exchange.request.handshake is None:  # the connection of a look is gone with it
+            self._kept.keep(descriptor, port)
+        if exchange.request.tunnel is Tunnel.WANTED:
+            made, is_kept = exchange.is_tunnel_made, descriptor >= 0
+            self._tunnels.answered(exchange.request, port, is_made=made, is_kept=is_kept)
+        elif exchange.request.is_pinned and handle.getinfo(pycurl.NUM_CONNECTS) > 0:
+            self.certificate = _leaf(handle.getinfo(pycurl.INFO_CERTINFO))
         breakage = exchange.breakage(*error, self._settings) if error is not None else None
         exchange.cancel()
         exchange.listener.ended(breakage)
+
+
+def _is_fresh(request: Request) -> bool:
+    """Whether no connection of before may be used."""
+    return request.local_port is None and (request.is_on_new_connection or request.is_unshared)
+
+
+def _leaf(chain: list[list[tuple[str, str]]]) -> str:
+    """The certificate (PEM) of whom the connection is with, empty without TLS."""
+    return next((value for name, value in chain[0] if name == "Cert"), "") if chain else ""
+
+
+def _socks_login(login: tuple[str, str] | None) -> tuple[tuple[int, object], ...]:
+    if login is None:
+        return ()
+    user, password = (part.encode() for part in login)
+    return (pycurl.PROXYUSERNAME, user), (pycurl.PROXYPASSWORD, password)
 
 
 def _line(name: str, value: str) -> bytes:
@@ -270,9 +447,30 @@ def _line(name: str, value: str) -> bytes:
     return f"{name}: {value}".encode() if value else f"{name};".encode()
 
 
-def _on_connected(listener: Listener) -> Callable[[str, str, int, int], int]:
-    def connected(_primary_ip: str, _local_ip: str, _primary_port: int, _local_port: int) -> int:
-        listener.connected()
-        return int(pycurl.PREREQFUNC_OK)
+def _has_input(descriptor: int | None) -> bool:
+    """True if the connection has something to read, or its end."""
+    if descriptor is None:
+        return False
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return any(events & select.POLLIN for _, events in waiting.poll(0))
 
-    return connected
+
+def _read_bytes(descriptor: int) -> int:
+    """How many bytes were read from this TCP connection so far. Raises OSError if it is none."""
+    received = _received_bytes(descriptor)
+    while True:
+        waiting = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+        before, received = received, _received_bytes(descriptor)
+        if received == before:  # else some came in between
+            return received - waiting
+
+
+def _received_bytes(descriptor: int) -> int:
+    """How many bytes came over this TCP connection, whether they were read or not. Raises OSError if it is none."""
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)
+    try:
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + 8)
+    finally:
+        connection.detach()
+    return int.from_bytes(information[_RECEIVED_AT:], sys.byteorder)

@@ -1,161 +1,99 @@
 """The decisions of one file's HTTP download: what was answered comes in, what to do next comes out.
 
-Values in, values out: no socket, file, clock or libcurl in here. The driver (`http`) carries the decisions out.
+Values in, values out: no socket, file, clock or libcurl in here. The driver (`http`) carries the decisions out; how a
+question gets to its answer is not known here (`route`), what makes a version of the file is in `version`.
 
-1. Nothing here yet: HEAD, then one plain GET. A refused HEAD is no failure, the GET decides (jobs.md §9.2, design §8).
-2. Bytes are here: GET with an open range, guarded by If-Range. Bytes of two versions are never mixed: a 206 counts only
-   if it starts where we stopped, and if If-Range or a common validator proves the version (jobs.md §9.3); everything
-   else begins again at 0.
-3. Every request follows its own redirects, each hop a fresh request (§9.4); a signed target may be good for one
-   method only, so the target of the HEAD is not used for the GET.
+1. Nothing here yet: one plain GET, for background jobs a HEAD before it (jobs.md §9.2). A refused HEAD is no failure,
+   the GET decides (design §8).
+2. Bytes are here: the ladder of reliability.md §5 note A. A 206 counts only if it starts where we stopped, and if the
+   condition or a common validator proves the version; a 200 of the same version is read past what is here. Everything
+   else begins again at 0: bytes of two versions are never mixed.
+3. `strict` restores the documented errors where 1 and 2 are kinder (jobs.md §9.1).
+4. What a server makes as it sends it (DYNAMIC_CONTENT), and answers to another method, cannot be continued at all.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from openbits.core import codes
-from openbits.core.enums import ErrorContext
 from openbits.core.model import Validators
-from openbits.core.proxies import DIRECT, Proxies, Proxy
-from openbits.transfer import headers, urls
+from openbits.transfer import headers, version
+from openbits.transfer.decisions import Accept, Ask, Decision, Fail, Finish, Restart, failure
 from openbits.transfer.headers import BadResponseError, Head
-from openbits.transfer.urls import Target
-
-MAX_REDIRECTS: Final = 10
+from openbits.transfer.request import Breakage
+from openbits.transfer.version import HEAD_REFUSED, WHOLE, Doubt, Fields, Tag
 
 RESTART_BUDGET: Final = 3
 """How often one run begins the file again before it gives up (jobs.md OPEN-44)."""
 
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+RELIEF_BYTES: Final = 2 * 1024**3
+"""Foreground files below this need neither ranges nor a size (jobs.md §9.1)."""
 
-_HEAD_REFUSED: Final = frozenset({400, 403, 404, 405, 406, 411, 500, 501})
-"""Answers to HEAD after which the GET may still work; anything else would be the same for the GET."""
+_CHANGED: Final = codes.BG_E_REMOTE_FILE_CHANGED
+_NO_RANGES: Final = codes.BG_E_INSUFFICIENT_RANGE_SUPPORT
+"""Why a file begins again, and what the error is in the end if it does so too often."""
 
-_WHOLE: Final = frozenset({200, 203})
+_MADE: Final = WHOLE | {201, 207}
+"""Success with content of other methods than GET: POST and PUT create, PROPFIND and REPORT answer 207."""
 
-_PROOFS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
-"""Custom headers that are for one server: scheme, host and port."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One HTTP request without body. No `proxy`: directly.
-
-    `headers`: besides those that every request has, or in place of them; there may be secrets in it.
-    """
-
-    method: str
-    target: Target
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    proxy: Proxy | None = None
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose requests say that they have no body, else servers ask for its length (RFC 9110 §8.6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breakage:
-    """An exchange ended without being whole: code, what the library said, whether not one byte was answered.
+class Terms:
+    """What the job, and the settings of the service, say about the requests for a file."""
 
-    `is_proxy_dead`: the proxy of the request could not be reached.
-    """
+    method: str = "GET"
+    asks_head: bool = False
+    is_foreground: bool = True
+    is_strict: bool = False
+    is_dynamic: bool = False
+    size_limit_bytes: int | None = None
+    """Largest size of this file that the job may download."""
 
-    hresult: int
-    words: str
-    is_unanswered: bool = False
-    is_proxy_dead: bool = False
-
-
-class Decision:
-    """Base of what the driver is told to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send(Decision):
-    """Send this request next, when the present exchange is over."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accept(Decision):
-    """Write the body that follows from `offset` on, at most up to `end`; the file has nothing beyond `offset`."""
-
-    offset: int
-    end: int | None
-    validators: Validators
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Restart(Decision):
-    """What was written cannot be continued: the file begins again, before anything that follows in the list."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish(Decision):
-    """The file is whole."""
-
-    size_bytes: int
-    modified_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fail(Decision):
-    """The attempt is over."""
-
-    hresult: int
-    context: ErrorContext
-    detail: str
-    retry_after_seconds: float | None = None
+    @property
+    def is_resumable(self) -> bool:
+        """False if what came is of no use to a later request (jobs.md §9.9 M4, §13)."""
+        return self.method == "GET" and not self.is_dynamic
 
 
 class Download:
     """The state of one run: what is here, which version it belongs to, what was asked last."""
 
-    def __init__(
-        self,
-        origin: Target,
-        offset: int,
-        validators: Validators,
-        proxies: Proxies = DIRECT,
-        custom: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        self._origin = origin
-        self._custom = custom
+    def __init__(self, offset: int, validators: Validators, terms: Terms | None = None) -> None:
+        self._terms = terms or Terms()
         self._position = offset
         self._known = validators
-        self._proxies = proxies
-        self._dead_proxies: set[Proxy] = set()
-        self._request = Request(method="HEAD" if offset == 0 else "GET", target=origin)
-        self._visited: set[str] = set()
+        self._question = Ask(self._terms.method)
+        self._rungs: list[Fields] = []
+        self._doubt = Doubt()
         self._restarts = 0
-        self._notes = [proxies.note] if proxies.note else []
-        self._head_length: int | None = None
+        self._notes: list[str] = []
+        self._is_head = False
+        self._told_by_head = Validators()
         self._body_offset = 0
+        self.has_refused_head = False
+        """True if the server does not answer HEAD, but may answer GET."""
 
     def begin(self) -> list[Decision]:
         """The first request, or the end if there is nothing to ask."""
         if self._position == 0:
-            return [self._ask("HEAD")]
+            return [self._ask_head() if self._terms.asks_head else self._ask_all()]
+        if not self._terms.is_resumable:
+            return self._begin_again("resume not possible (what the server sends is made for each request)", _NO_RANGES)
         if self._position == self._known.size_bytes:
             self._notes.append("all bytes were here already")
             return [self._accept(self._known, offset=self._position, end=self._position), self._finish()]
-        if not _is_resumable(self._known):
-            return self._begin_again("resume not possible (neither ETag nor Last-Modified proves the version)")
-        return [self._ask("GET")]
+        if not version.is_resumable(self._known):
+            return self._begin_again(
+                "resume not possible (neither ETag nor Last-Modified proves the version)", _NO_RANGES
+            )
+        return [self._ask_rest()]
 
     def answered(self, head: Head, wall: float) -> list[Decision]:
-        """A final response head arrived; `wall` is the time of day for Retry-After dates."""
-        try:
-            headers.check_framing(head)
-            if head.status in _REDIRECTS and (location := head.value("location")) is not None:
-                return [self._follow(location)]
-            if self._is_head:
-                return self._head_answered(head, wall)
-            return self._get_answered(head, wall)
-        except BadResponseError as error:
-            return [self.bad_response(error)]
+        """The response to the question arrived; `wall` is the time of day. Raises BadResponseError."""
+        return self._head_answered(head, wall) if self._is_head else self._get_answered(head, wall)
 
     def body_ended(self, position: int) -> list[Decision]:
         """The accepted body came in whole; `position` is where the file ends now."""
@@ -163,211 +101,218 @@ class Download:
         self._position = position
         if size is None or position == size:
             return [self._finish()]
-        if position > self._body_offset and _is_resumable(self._known):
-            return [self._ask("GET")]  # a 206 may end early (reliability.md §5 row 11)
+        is_growing = position > self._body_offset and self._terms.is_resumable
+        if is_growing and version.is_resumable(self._known):
+            return [self._ask_rest()]  # a 206 may end early (reliability.md §5 row 11)
         words = f"the body ended at byte {position} of {size}"
-        return [self.failed(Breakage(hresult=codes.ERROR_WINHTTP_CONNECTION_ERROR, words=words), self._step)]
+        return [failure(codes.ERROR_WINHTTP_CONNECTION_ERROR, self._step, words)]
 
     def broke(self, breakage: Breakage, step: str) -> list[Decision]:
-        """The exchange broke. The next proxy may live; a server that hangs up on HEAD may still answer GET."""
-        if breakage.is_proxy_dead and self._request.proxy is not None:
-            self._dead_proxies.add(self._request.proxy)
-            if self._proxy_for(self._request.target) not in self._dead_proxies:
-                return [self._send(self._request.method, self._request.target)]
-        if self._is_head and breakage.is_unanswered:
-            self._notes.append("HEAD refused (no answer), GET works")
-            return [self._ask("GET")]
-        return [self.failed(breakage, step)]
+        """There is no whole answer. A server that hangs up on HEAD may still answer GET."""
+        if self._is_head and breakage.is_unanswered and not self._terms.is_strict:
+            return [self._without_head("no answer")]
+        return [failure(breakage.hresult, step, breakage.words)]
 
-    def failed(self, breakage: Breakage, step: str) -> Fail:
-        """The failure that a breakage means, told with URL and step."""
-        return _fail(breakage.hresult, self._tell(step, breakage.words))
-
-    def bad_response(self, error: BadResponseError) -> Fail:
-        """The failure that a broken answer means."""
-        return _fail(codes.BG_E_INVALID_SERVER_RESPONSE, self._tell(self._step, f"the answer is broken: {error}"))
-
-    def cannot_write(self, error: OSError, position: int, words: str) -> Fail:
-        """The failure that a refused write or sync means."""
-        return Fail(
-            hresult=codes.from_errno(error.errno or 0),
-            context=ErrorContext.LOCAL_FILE,
-            detail=self._tell(f"writing at byte {position}", words),
-        )
+    def overflowed(self, position: int) -> Fail | None:
+        """The end of the attempt, if the file has more bytes than the job may download (MAX_DOWNLOAD_SIZE)."""
+        most = self._terms.size_limit_bytes
+        return None if most is None or position <= most else self._too_large(f"{position} bytes came")
 
     @property
     def size_bytes(self) -> int | None:
         """How large the file is, as far as that is known."""
         return self._known.size_bytes
 
-    @property
-    def target(self) -> Target:
-        """Where the present request goes."""
-        return self._request.target
-
     # -- requests -------------------------------------------------------------------------------------------------
 
     @property
-    def _is_head(self) -> bool:
-        return self._request.method == "HEAD"
+    def _step(self) -> str:
+        return self._question.step
 
     @property
-    def _step(self) -> str:
-        wanted = "".join(f" ({value})" for name, value in self._request.headers if name == "Range")
-        return f"{self._request.method}{wanted}"
+    def _is_part_asked(self) -> bool:
+        return any(name == "Range" for name, _ in self._question.fields)
 
-    def _ask(self, method: str) -> Send:
-        """Ask the origin anew."""
-        self._visited = {self._origin.url}
-        return self._send(method, self._origin)
+    def _ask(self, fields: Fields) -> Ask:
+        self._is_head = False
+        self._question = Ask(self._terms.method, fields)
+        return self._question
 
-    def _send(self, method: str, target: Target) -> Send:
-        """The one place where the fields of a request are chosen, hop by hop: an allow-list.
+    def _ask_head(self) -> Ask:
+        self._is_head = True
+        self._question = Ask("HEAD")
+        return self._question
 
-        Custom headers go along with each hop, but those that prove who asks go to the origin alone (OPEN-46).
-        """
-        is_origin = target.origin == self._origin.origin
-        fields = [(name, value) for name, value in self._custom if is_origin or name.lower() not in _PROOFS]
-        if method == "GET" and self._position > 0:
-            fields.append(("Range", f"bytes={self._position}-"))
-            guard = _guard(self._known)
-            if guard is not None:
-                fields.append(("If-Range", guard))
-        self._request = Request(method=method, target=target, headers=tuple(fields), proxy=self._proxy_for(target))
-        return Send(self._request)
+    def _ask_all(self) -> Ask:
+        """From the first byte on. Strictly, a server has to prove at once that it honours ranges (jobs.md §9.1)."""
+        if self._needs_ranges and self._told_by_head.size_bytes:
+            return self._ask((("Range", "bytes=0-"),))
+        return self._ask((("Content-Length", "0"),) if self._terms.method in _WITH_BODY else ())
 
-    def _proxy_for(self, target: Target) -> Proxy | None:
-        """The first proxy for this hop that is not known to be dead; never past all of them to the target itself."""
-        choice = self._proxies.of(target.scheme, target.host)
-        return next((proxy for proxy in choice if proxy not in self._dead_proxies), next(iter(choice), None))
+    def _ask_rest(self) -> Ask:
+        """From where the file ends on, the surest way first."""
+        self._rungs = version.ladder(self._known, self._position)
+        return self._ask(self._rungs.pop(0))
 
-    def _follow(self, location: str) -> Decision:
-        try:
-            target = urls.redirect(self._request.target, location)
-        except urls.RedirectRefusedError as error:
-            return self._redirect_failed(str(error))
-        if target.url in self._visited:
-            return self._redirect_failed(f"the redirect leads back to {target.label}")
-        if len(self._visited) > MAX_REDIRECTS:
-            return self._redirect_failed(f"more than {MAX_REDIRECTS} redirects")
-        self._visited.add(target.url)
-        return self._send(self._request.method, target)
-
-    def _redirect_failed(self, words: str) -> Fail:
-        return _fail(codes.ERROR_WINHTTP_REDIRECT_FAILED, self._tell(self._step, words))
+    @property
+    def _needs_ranges(self) -> bool:
+        """`strict`: whether there is no relief for this file."""
+        terms = self._terms
+        size = self._known.size_bytes or self._told_by_head.size_bytes or 0
+        is_relieved = terms.is_foreground and size < RELIEF_BYTES
+        return terms.is_strict and terms.is_resumable and not is_relieved
 
     # -- answers --------------------------------------------------------------------------------------------------
 
     def _head_answered(self, head: Head, wall: float) -> list[Decision]:
-        if head.status in _HEAD_REFUSED:
-            self._notes.append(f"HEAD refused ({head.status}), GET works")
-        elif head.status in _WHOLE or head.status == 204:
-            self._head_length = headers.content_length(head)
-        else:
-            return [self._refused(head, wall)]
-        return [self._ask("GET")]
+        is_success = head.status in WHOLE or head.status == 204
+        if head.status in HEAD_REFUSED and not self._terms.is_strict:
+            return [self._without_head(str(head.status))]
+        if not is_success:
+            return [version.refused(head, self._step, wall)]
+        self._told_by_head = version.seen_in(head)
+        if self._told_by_head.size_bytes is None and self._needs_ranges:
+            return [self._unsupported(codes.BG_E_MISSING_FILE_SIZE, "no Content-Length", head)]
+        return [self._ask_all()]
+
+    def _without_head(self, why: str) -> Ask:
+        self.has_refused_head = True
+        self._notes.append(f"HEAD refused ({why}), GET works; HEAD skipped from now on for this host")
+        return self._ask_all()
 
     def _get_answered(self, head: Head, wall: float) -> list[Decision]:
+        whole = WHOLE if self._terms.method == "GET" else _MADE
         coding = headers.content_encoding(head)
-        if coding is not None and head.status in _WHOLE | {206}:
+        if coding is not None and head.status in whole | {206}:
             raise BadResponseError(f"Content-Encoding {coding!r}, although identity was asked for")
-        if head.status in _WHOLE:
+        if head.status in whole:
             return self._whole(head)
-        if head.status == 204 and self._head_length == 0:
-            return [self._accept(replace(_validators(head), size_bytes=0), offset=0, end=0)]
-        if self._position > 0:
-            match head.status:
-                case 206:
-                    return self._part(head)
-                case 416:
-                    return self._out_of_range(head)
-                case 412:
-                    return self._begin_again("the server says that the file is not the one we began with")
-        elif head.status == 206:
+        if head.status == 204 and self._told_by_head.size_bytes == 0:
+            return [self._accept(replace(version.seen_in(head), size_bytes=0), offset=0, end=0)]
+        if self._is_part_asked and head.status in {206, 416}:
+            return self._part(head) if head.status == 206 else self._out_of_range(head)
+        if head.status == 206:
             raise BadResponseError("a part of the file (206), although the whole was asked for")
-        return [self._refused(head, wall)]
+        if self._position > 0 and head.status == 412:
+            return self._begin_again("the server says that the file is not the one we began with", _CHANGED)
+        return [version.refused(head, self._step, wall)]
 
     def _whole(self, head: Head) -> list[Decision]:
-        """200: the body is the whole file, whatever was asked."""
-        seen = _validators(head)
-        decisions: list[Decision] = []
-        if self._position > 0:
-            reason = difference(self._known, seen)
-            decisions = self._restart(reason or _no_resume(f"asked for {self._wanted}, got {head.status}", head))
-            if isinstance(decisions[0], Fail):
-                return decisions
+        """The body is the whole file, whatever was asked."""
+        seen = version.seen_in(head)
+        before = self._known if self._position > 0 else self._told_by_head
+        if version.is_portal(before, seen):
+            return [self._portal(before, seen)]
+        if self._is_part_asked and self._needs_ranges:
+            return [self._unsupported(_NO_RANGES, "the range was ignored", head)]
+        return self._whole_again(seen, head) if self._position > 0 else [self._from_start(seen)]
+
+    def _whole_again(self, seen: Validators, head: Head) -> list[Decision]:
+        """The whole file, although bytes are here: on down the ladder, past what is here, or from the start."""
+        if self._is_doubtful(seen):
+            return [self._question]
+        why = f"{self._step} got {head.status}"
+        difference = version.difference(self._known, seen)
+        if difference is not None:
+            return self._begin_again(difference, _CHANGED, seen)
+        if not version.is_same(self._known, seen):
+            return self._begin_again(_no_resume(f"{why}, which names no version", head), _NO_RANGES, seen)
+        if len(self._rungs) > 1 and head.values("accept-ranges") != ["none"]:
+            return [self._ask(self._rungs.pop(0))]
+        if self._is_part_asked:
+            self._notes.append(_no_resume(why, head))
+        self._notes.append(f"the first {self._position} bytes come again and are left out")
+        return [self._accept(self._known, offset=self._position, end=seen.size_bytes, skip=self._position)]
+
+    def _from_start(self, seen: Validators) -> Decision:
         if seen.size_bytes is None:
             self._notes.append("size unknown (the server sent no Content-Length)")
-        return [*decisions, self._accept(seen, offset=0, end=seen.size_bytes)]
+        return self._accept(seen, offset=0, end=seen.size_bytes)
 
     def _part(self, head: Head) -> list[Decision]:
         """206 to our range."""
         seen = headers.content_range(head)
         length = headers.content_length(head)
         if seen is None or seen.first is None or seen.last is None:
-            return self._begin_again(_no_resume("206 without a usable Content-Range", head))
+            return self._unusable("206 without a usable Content-Range", head)
         size = seen.total if seen.total is not None else self._known.size_bytes
-        validators = replace(_validators(head), size_bytes=size)
-        reason = difference(self._known, validators)
-        if reason is not None:
-            return self._begin_again(reason)
+        part = replace(version.seen_in(head), size_bytes=size)
+        other = self._other(part)
+        if other is not None:
+            return other
         is_sound = seen.first == self._position and length in {None, seen.last + 1 - seen.first}
         if not is_sound or size is None or seen.last >= size:
-            return self._begin_again(_no_resume(f"asked for {self._wanted}, got {head.value('content-range')}", head))
-        if not self._is_proven(validators):
-            return self._begin_again(_no_resume("206 without ETag and Last-Modified", head))
-        validators = replace(
-            validators,
-            etag=validators.etag or self._known.etag,
-            last_modified=validators.last_modified or self._known.last_modified,
-        )
-        return [self._accept(validators, offset=self._position, end=seen.last + 1)]
+            return self._unusable(f"{self._step} got {head.value('content-range')}", head)
+        if self._position == 0:  # all of it, asked for as a range (strict)
+            return [self._from_start(part)]
+        was_guarded = any(name == "If-Range" for name, _ in self._question.fields)
+        if not was_guarded and not version.is_same(self._known, part):
+            return self._unusable("206 without ETag and Last-Modified", head)
+        known = replace(self._known, size_bytes=size)
+        return [self._accept(known, offset=self._position, end=seen.last + 1)]
 
     def _out_of_range(self, head: Head) -> list[Decision]:
         """416: the file is whole already, or shorter than it was."""
         seen = headers.content_range(head)
         total = seen.total if seen is not None else None
-        reason = difference(self._known, replace(_validators(head), size_bytes=total))
-        if reason is not None:
-            return self._begin_again(reason)
+        named = Validators(size_bytes=total, etag=headers.etag(head), last_modified=headers.last_modified(head))
+        other = self._other(named)
+        if other is not None:
+            return other
         if total == self._position:
-            self._known = replace(self._known, size_bytes=total)
-            return [self._accept(self._known, offset=total, end=total), self._finish()]
-        return self._begin_again(_no_resume(f"asked for {self._wanted}, got 416", head))
+            known = replace(self._known, size_bytes=total)
+            return [self._accept(known, offset=total, end=total), self._finish()]
+        return self._unusable(f"{self._step} got 416", head)
 
-    def _refused(self, head: Head, wall: float) -> Fail:
-        """A status that ends the attempt. Rounds of authentication (401, 407) will branch off here."""
-        who, field = ("proxy", "proxy-authenticate") if head.status == 407 else ("server", "www-authenticate")
-        schemes = [value.split()[0] for value in head.values(field) if value.strip()]
-        is_offer = head.status in {401, 407} and bool(schemes)
-        offer = f", offering {headers.printable(', '.join(schemes), 80)}" if is_offer else ""
-        return _fail(
-            codes.from_http_status(head.status),
-            self._tell(self._step, f"the {who} answered {head.status_line}{offer}"),
-            headers.retry_after(head, wall),
-        )
+    def _other(self, seen: Validators) -> list[Decision] | None:
+        """What to do if the answer is not, or perhaps not, of the version that is here."""
+        if self._is_doubtful(seen):
+            return [self._question]
+        difference = version.difference(self._known, seen)
+        return None if difference is None else self._begin_again(difference, _CHANGED)
+
+    def _is_doubtful(self, seen: Validators) -> bool:
+        """True if the same has to be asked again."""
+        tag = self._doubt.of(self._known, seen)
+        if tag is Tag.TELLS_NOTHING:
+            self._notes.append(version.TELLS_NOTHING_NOTE)
+            self._known = replace(self._known, etag=None)
+            self._rungs = version.ladder(self._known, self._position)
+        return tag is Tag.DOUBTFUL
+
+    def _unusable(self, why: str, head: Head) -> list[Decision]:
+        """The part cannot be used; the whole file may be, if it is of the same version."""
+        if self._needs_ranges:
+            return [self._unsupported(_NO_RANGES, why, head)]
+        self._notes.append(_no_resume(why, head))
+        self._rungs = []
+        return [self._ask(())]
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
-    @property
-    def _wanted(self) -> str:
-        return f"bytes={self._position}-"
+    def _unsupported(self, hresult: int, why: str, head: Head) -> Fail:
+        """`strict`: what BITS needs is missing. HTTP/1.0 is tolerated as long as nothing is (jobs.md §9.1)."""
+        is_old = head.status_line.startswith("HTTP/1.0")
+        code = codes.BG_E_INSUFFICIENT_HTTP_SUPPORT if is_old else hresult
+        return failure(code, self._step, f"{why}, and strict is set ({head.status_line}{version.answerer(head)})")
 
-    def _is_proven(self, seen: Validators) -> bool:
-        """True if the part certainly belongs to the version of the bytes that are here."""
-        was_guarded = any(name == "If-Range" for name, _ in self._request.headers)
-        has_common = (self._known.etag is not None and seen.etag is not None) or (
-            self._known.last_modified is not None and seen.last_modified is not None
-        )
-        return was_guarded or has_common
+    def _portal(self, known: Validators, seen: Validators) -> Fail:
+        size = "unknown size" if seen.size_bytes is None else f"{seen.size_bytes} bytes"
+        words = f"a web page of {size} came in place of {known.size_bytes} bytes of {known.media_type}"
+        return failure(codes.HTTP_STATUS_511, self._step, words)
 
-    def _accept(self, validators: Validators, *, offset: int, end: int | None) -> Accept:
+    def _too_large(self, what: str) -> Fail:
+        words = f"{what}, the job may download {self._terms.size_limit_bytes} more (max_download_size)"
+        return failure(codes.BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED, self._step, words)
+
+    def _accept(self, validators: Validators, *, offset: int, end: int | None, skip: int = 0) -> Decision:
+        most, size = self._terms.size_limit_bytes, validators.size_bytes
+        if most is not None and size is not None and size > most:
+            return self._too_large(f"the file has {size} bytes")
         self._known = validators
         self._position = offset
         self._body_offset = offset
-        dead = len(self._dead_proxies)
-        notes = [*self._notes, f"{dead} of the proxies could not be reached"] if dead else self._notes
-        return Accept(offset=offset, end=end, validators=validators, note="; ".join(notes))
+        return Accept(offset=offset, end=end, validators=validators, note="; ".join(self._notes), skip_bytes=skip)
 
     def _finish(self) -> Finish:
         modified = self._known.last_modified
@@ -375,77 +320,21 @@ class Download:
             size_bytes=self._position, modified_at=headers.instant(modified) if modified is not None else None
         )
 
-    def _begin_again(self, reason: str) -> list[Decision]:
-        """Another version is on the server, or the bytes that are here cannot be continued."""
-        decisions = self._restart(reason)
-        return decisions if isinstance(decisions[0], Fail) else [*decisions, self._ask("GET")]
+    def _begin_again(self, reason: str, hresult: int, seen: Validators | None = None) -> list[Decision]:
+        """Another version is on the server, or the bytes that are here cannot be continued.
 
-    def _restart(self, reason: str) -> list[Decision]:
-        """As often as the budget allows."""
+        `seen`: of the whole file, which comes with this answer; without it the file is asked for.
+        """
         self._restarts += 1
         if self._restarts > RESTART_BUDGET:
-            return [self._too_many_restarts(reason)]
-        self._notes.append(reason)
+            return [failure(hresult, self._step, f"began again {RESTART_BUDGET} times; {reason}")]
+        self._notes.append(f"{reason}; begun again")
         self._position = 0
         self._known = Validators()
-        return [Restart(reason)]
-
-    def _too_many_restarts(self, words: str) -> Fail:
-        told = self._tell(self._step, f"began again {RESTART_BUDGET} times; {words}")
-        return _fail(codes.BG_E_REMOTE_FILE_CHANGED, told)
-
-    def _tell(self, step: str, words: str) -> str:
-        """Where, which step, what the other side said."""
-        place = self._origin.label
-        if self._request.target != self._origin:
-            place = f"{self._request.target.label} (redirected from {place})"
-        if self._request.proxy is not None:
-            place = f"{place}: through proxy {self._request.proxy.label}"
-        return f"{place}: {step}: {words}"
-
-
-def difference(known: Validators, seen: Validators) -> str | None:
-    """Why the two are different versions of the file, None if nothing says so; what one side lacks is not compared."""
-    pairs: Sequence[tuple[str, str | int | None, str | int | None]] = (
-        ("ETag", _opaque(known.etag), _opaque(seen.etag)),
-        ("Last-Modified", known.last_modified, seen.last_modified),
-        ("size", known.size_bytes, seen.size_bytes),
-    )
-    for name, before, after in pairs:
-        if before is not None and after is not None and before != after:
-            return f"the file changed on the server ({name} {before} -> {after})"
-    return None
-
-
-def _opaque(tag: str | None) -> str | None:
-    return tag.removeprefix("W/") if tag is not None else None
-
-
-def _is_resumable(known: Validators) -> bool:
-    return known.etag is not None or known.last_modified is not None
-
-
-def _guard(known: Validators) -> str | None:
-    """The If-Range value: a strong ETag, else the date; a weak ETag proves nothing about bytes (row 19)."""
-    return known.etag if headers.is_strong(known.etag) else known.last_modified
-
-
-def _validators(head: Head) -> Validators:
-    return Validators(
-        size_bytes=headers.content_length(head),
-        etag=headers.etag(head),
-        last_modified=headers.last_modified(head),
-    )
+        self._doubt = Doubt()
+        return [Restart(reason, hresult), self._ask_all() if seen is None else self._from_start(seen)]
 
 
 def _no_resume(why: str, head: Head) -> str:
     """A note that names the hop: whose software answered, and through what."""
-    via = [
-        f"{name.title()}: {headers.printable(value, 60)}" for name in ("server", "via") for value in head.values(name)
-    ]
-    return f"resume not possible with this server ({', '.join([headers.printable(why, 120), *via])})"
-
-
-def _fail(hresult: int, detail: str, retry_after_seconds: float | None = None) -> Fail:
-    context = codes.lookup(hresult).context or ErrorContext.GENERAL_TRANSPORT
-    return Fail(hresult=hresult, context=context, detail=detail, retry_after_seconds=retry_after_seconds)
+    return f"resume not possible with this server ({headers.printable(why, 120)}{version.answerer(head)})"

@@ -16,16 +16,16 @@ import functools
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from openbits.core import codes
 from openbits.core.enums import ErrorContext
-from openbits.core.model import Validators
+from openbits.core.model import Range, Validators
 from openbits.failpoints import failpoint
 from openbits.transfer import transport
-from openbits.transfer.download import Fail, Finish, Restart
+from openbits.transfer.decisions import Fail, Finish, Restart
 from openbits.transfer.loop import Loop
 from openbits.transfer.sink import Sink
 from openbits.transfer.transport import Limits, News, Order, Settings, last_word
@@ -134,6 +134,9 @@ class FileTransfer:
         """See Transfer."""
         self._lock()
 
+    def reposition(self, wanted: Sequence[Range]) -> None:
+        """See Transfer: copies have one order."""
+
     def cancel(self) -> None:
         """See Transfer."""
         if not self._is_over:
@@ -221,6 +224,8 @@ class FileTransfer:
         """Save what was written, then say the last word."""
         self._outcome = outcome
         self.cancel()
+        if isinstance(outcome, Finish):
+            self._news.saving()
         self._sink.flush(self._saved)
 
     def _saved(self) -> None:

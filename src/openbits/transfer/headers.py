@@ -4,6 +4,7 @@ Values in, values out. libcurl splits the bytes into lines; whether the lines ma
 (reliability.md §2 "unbounded headers", §5 rows 4-6, 50-55). libcurl has unfolded continuation lines before.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from datetime import UTC
@@ -19,16 +20,19 @@ MAX_INTERIM = 16
 MAX_BLOCK_CHARACTERS = 16 * 1024
 """Of a head that is told and stored (HTTP_RESPONSE_HEADERS): a message between processes has room for it."""
 
+MAX_DATE = 64
+"""Characters of a date: twice as many as the longest form of HTTP has."""
+
 MAX_LENGTH = 2**63 - 1
 
 RETRY_AFTER_SECONDS = (1.0, 86_400.0)
 """Retry-After is clamped to this span (reliability.md §5 row 55)."""
 
-_COOKIES = frozenset({"set-cookie", "set-cookie2"})
+_SECRETS = frozenset({"set-cookie", "set-cookie2", "authentication-info", "proxy-authentication-info"})
 _UNTOLD = "(not stored)"
 
 _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9][0-9])(?: .*)?")
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~]*?)[ \t]*")
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~]*)")
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.IGNORECASE)
 _ETAG = re.compile(r'(?:W/)?"[!#-~]*"')
 
@@ -101,11 +105,9 @@ class HeadCollector:
     def _add_field(self, text: str) -> None:
         if len(self._fields) >= MAX_FIELDS:
             raise BadResponseError(f"more than {MAX_FIELDS} header fields")
-        match = _FIELD.fullmatch(text)
-        if match is None:
-            raise BadResponseError(f"malformed header field {printable(text, 40)!r}")
-        self._fields.append((match[1].lower(), match[2]))
-        self._lines.append(f"{match[1]}: {_UNTOLD if match[1].lower() in _COOKIES else match[2]}")
+        name, value = field_of(text)
+        self._fields.append((name.lower(), value))
+        self._lines.append(f"{name}: {_UNTOLD if name.lower() in _SECRETS else value}")
 
     def _finish(self) -> Head | None:
         match = _STATUS_LINE.fullmatch(self._status_line)
@@ -126,11 +128,20 @@ class HeadCollector:
         return head
 
 
+def field_of(line: str) -> tuple[str, str]:
+    """Name and value of a header line, the name as sent. Raises BadResponseError."""
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise BadResponseError(f"malformed header field {printable(line, 40)!r}")
+    return match[1], match[2].strip(" \t")
+
+
 def _block(status_line: str, lines: list[str]) -> str:
     """Status line and fields as one text of at most MAX_BLOCK_CHARACTERS: what does not fit is left out, whole lines.
 
-    The values of cookies are not in it: they are secrets of a session that nobody here goes on with, and the block is
-    stored in clear and shown to administrators (identity.md S7).
+    The values of cookies are not in it: they are secrets of a session that nobody here goes on with; nor is what proves
+    that a server knows the password (`rspauth` of Digest), by which it could be guessed. The block is stored in clear
+    and shown to administrators (identity.md S7).
     """
     room = MAX_BLOCK_CHARACTERS - len(status_line) - 4
     kept = [status_line]
@@ -182,6 +193,12 @@ def content_encoding(head: Head) -> str | None:
     return printable(", ".join(foreign), 40) or None
 
 
+def media_type(head: Head) -> str | None:
+    """The Content-Type without parameters, in lower case; None if missing or contradicting."""
+    values = {value.partition(";")[0].strip().lower() for value in head.values("content-type")}
+    return printable(values.pop(), 100) or None if len(values) == 1 else None
+
+
 def etag(head: Head) -> str | None:
     """The entity tag, None if missing or malformed."""
     text = head.value("etag")
@@ -194,11 +211,12 @@ def is_strong(tag: str | None) -> bool:
 
 
 def last_modified(head: Head) -> str | None:
-    """The Last-Modified field as sent, None if missing or no date."""
+    """The Last-Modified field as sent, None if missing, no date, or one with a comment: it is told, stored and sent."""
     text = head.value("last-modified")
-    return text if text is not None and instant(text) is not None else None
+    return text if text is not None and len(text) <= MAX_DATE and instant(text) is not None else None
 
 
+@functools.lru_cache(maxsize=64)  # files of one server have the same dates again and again
 def instant(text: str) -> float | None:
     """Seconds since the epoch of an HTTP date in any of its three forms, None if it is none."""
     try:

@@ -1,74 +1,233 @@
-"""HTTP and HTTPS downloads: carries out what `download` decides, with `curl` for the network and a sink for the bytes.
+"""HTTP and HTTPS downloads: carries out what `download` decides, with a flow for the network and a sink for the bytes.
 
-No decision about HTTP is taken here. What is here: one exchange after the other, the clocks of a connection that is
-up, and the way out, which always saves first what was written.
+No decision about HTTP is taken here. What is here: the bytes and the way out, which always saves first what was
+written.
 """
 
-import enum
 import time
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from openbits.core import codes
-from openbits.core.enums import ErrorContext
-from openbits.transfer import transport, urls
-from openbits.transfer.curl import Engine, Exchange
-from openbits.transfer.download import Accept, Breakage, Decision, Download, Fail, Finish, Request, Restart, Send
-from openbits.transfer.headers import BadResponseError, HeadCollector
-from openbits.transfer.loop import Loop
-from openbits.transfer.sink import Sink
-from openbits.transfer.transport import Limits, News, Order, Refusal, Settings, last_word
+from openbits.core import ranges
+from openbits.core.model import Range, Validators
+from openbits.transfer import transport, urls, version
+from openbits.transfer.auth import Authentication
+from openbits.transfer.backstage import Backstage, Helpers
+from openbits.transfer.choosing import Chooser
+from openbits.transfer.curl import Engine
+from openbits.transfer.decisions import Accept, Ask, Decision, Fail, Finish, Restart
+from openbits.transfer.download import Download, Terms
+from openbits.transfer.flow import BREAK_OFF, DRAIN_BYTES
+from openbits.transfer.headers import Head
+from openbits.transfer.ladder import Logins
+from openbits.transfer.lanes import PartsTransfer
+from openbits.transfer.loop import Loop, Timer
+from openbits.transfer.mechanisms import Mechanisms
+from openbits.transfer.ranged import Parts
+from openbits.transfer.request import Breakage
+from openbits.transfer.saving import Saving, Work
+from openbits.transfer.sink import Sink, Soon
+from openbits.transfer.throttle import Limiter, Throttle
+from openbits.transfer.tls_gate import Checks, Known
+from openbits.transfer.transport import News, Order, Settings
+from openbits.transfer.urls import Origin
 
-DRAIN_BYTES: Final = 64 * 1024
-"""Body of a redirect or a refusal that is read for the sake of the connection; a longer one costs it."""
+SEGMENTED_BYTES = 16 * 1024 * 1024
+"""A file of which less is missing is not worth several connections."""
 
-_BREAK_OFF: Final = -1
+MOST_HEADLESS = 4096
+"""So many servers that do not answer HEAD a worker remembers."""
+
+POOL_SECONDS = 5.0
+"""How long the connections of a job are kept after its last transfer: its next file, or its next attempt."""
 
 
-class Stage(enum.Enum):
-    """Where the present exchange is; libcurl runs the clock of the first, we those of the next two."""
+class Pool:
+    """The connections of one job with one set of credentials: nobody else's requests go over them."""
 
-    CONNECTING = enum.auto()
-    WAITING = enum.auto()
-    RECEIVING = enum.auto()
-    OVER = enum.auto()
+    def __init__(self, engine: Engine, backstage: Backstage, logins: Logins, known: Known, throttle: Throttle) -> None:
+        self.engine = engine
+        self.throttle = throttle
+        self.backstage = backstage
+        self.logins = logins
+        self.known = known
+        self.users = 0
+        self.end: Timer | None = None
 
 
 @transport.register("http", "https")
 class HttpTransport:
-    """Downloads over HTTP; one engine for all, since nothing is sent that would bind a connection to a job."""
+    """Downloads over HTTP; an engine, so a pool of connections, for each job."""
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
+        self._loop = loop
         self._settings = settings
-        self._engine = Engine(loop, settings)
+        self.chooser = Chooser(loop, settings)
+        self._checks = Checks(loop, settings)
+        self._helpers = Helpers(loop)
+        self._limiter = settings.limiter or Limiter(loop)
+        self._pools: dict[tuple[str, Authentication], Pool] = {}
+        self._headless: set[Origin] = set()
+        """Servers that do not answer HEAD; they are not asked again."""
 
-    def transfer(self, order: Order, sink: Sink, news: News) -> "HttpTransfer":
+    def transfer(self, order: Order, sink: Sink, news: News) -> "HttpFile":
         """See Transport."""
-        download = Download(urls.parse(order.url), sink.position, order.validators, order.proxies, order.headers)
-        made = HttpTransfer(download, sink, news, self._engine, self._settings.limits)
-        made.tls_refusal = order.tls_refusal
-        return made
+        origin = urls.parse(order.url)
+        pool = self._borrow(order)
+        work = Work(
+            order=order,
+            origin=origin,
+            sink=sink,
+            news=news,
+            engine=pool.engine,
+            backstage=pool.backstage,
+            logins=pool.logins,
+            chooser=self.chooser,
+            settings=self._settings,
+            known=pool.known,
+        )
+        return HttpFile(work, self._headless, self._loop.soon, give_back=lambda: self._give_back(order))
+
+    def _borrow(self, order: Order) -> Pool:
+        pool = self._pools.get((order.job, order.authentication))
+        if pool is None:
+            pool = self._pools[order.job, order.authentication] = self._new_pool(order.authentication)
+        if pool.end is not None:
+            pool.end.cancel()
+            pool.end = None
+        pool.users += 1
+        pool.throttle.limit(order.rate_bytes_per_second)
+        return pool
+
+    def _new_pool(self, given: Authentication) -> Pool:
+        throttle = Throttle(self._limiter)
+
+        def make_engine() -> Engine:
+            return Engine(self._loop, self._settings, throttle)
+
+        backstage = Backstage(self._loop, self._helpers, make_engine)
+        return Pool(make_engine(), backstage, Logins(given, Mechanisms()), Known(self._checks), throttle)
+
+    def _give_back(self, order: Order) -> None:
+        pool = self._pools[order.job, order.authentication]
+        pool.users -= 1
+        if pool.users == 0:
+            pool.logins.forget_refusals()
+            pool.end = self._loop.call_at(self._loop.now() + POOL_SECONDS, lambda: self._close(order))
+
+    def _close(self, order: Order) -> None:
+        pool = self._pools.pop((order.job, order.authentication))
+        pool.engine.close()
+        pool.backstage.close()
 
 
-class HttpTransfer:
-    """One file, and the listener of its exchanges."""
+class HttpFile:
+    """One file, as a whole or in parts, and the connections that were lent for it; the way may change while it goes."""
 
-    def __init__(self, download: Download, sink: Sink, news: News, engine: Engine, limits: Limits) -> None:
-        self._download = download
-        self._sink = sink
-        self._news = news
-        self._engine = engine
-        self._limits = limits
-        self.tls_refusal: Refusal | None = None
-        self._phase = ""
-        self._outcome: Finish | Fail | Restart | None = None
-        self._exchange: Exchange | None = None
-        self._stage = Stage.OVER
-        self._stage_at = 0.0
-        self._floor_from = 0
-        self._collector = HeadCollector()
+    def __init__(self, work: Work, headless: set[Origin], soon: Soon, give_back: Callable[[], None]) -> None:
+        self._work = work
+        self._headless = headless
+        self._soon = soon
+        self._give_back: Callable[[], None] | None = give_back
+        self._has_ranges = work.order.method == "GET" and not work.order.is_dynamic
+        """As far as is known."""
+        self._accepted: Validators | None = None
+        order = work.order
+        is_in_parts = bool(order.ranges or order.wanted or order.filled) or order.is_on_demand
+        self._driver = self._in_parts(order.validators) if is_in_parts else self._whole()
+
+    def begin(self) -> None:
+        """See Transfer."""
+        self._driver.begin()
+
+    def tick(self, now: float) -> None:
+        """See Transfer."""
+        self._driver.tick(now)
+
+    def cancel(self) -> None:
+        """See Transfer."""
+        self._driver.cancel()
+        if self._give_back is not None:
+            self._give_back()
+            self._give_back = None
+
+    def reposition(self, wanted: Sequence[Range]) -> None:
+        """See Transfer. What comes as a whole comes in parts from now on, if there are any."""
+        self._work = replace(self._work, order=replace(self._work.order, wanted=tuple(wanted)))
+        if isinstance(self._driver, PartsTransfer):
+            self._driver.reposition(wanted)
+        else:
+            self._divide()
+
+    # -- as a whole, or in parts ----------------------------------------------------------------------------------
+
+    def _whole(self) -> "HttpTransfer | PartsTransfer":
+        return HttpTransfer(self._work, self._headless, self._on_accepted)
+
+    def _in_parts(self, known: Validators) -> "HttpTransfer | PartsTransfer":
+        work, order, begun = self._work, self._work.order, self._work.sink.position
+        parts = Parts(
+            parts=order.ranges,
+            wanted=order.wanted,
+            here=ranges.joined((Range(offset=0, length_bytes=begun), *order.filled)),
+            is_on_demand=order.is_on_demand,
+            is_strict=work.settings.is_strict,
+            asks_head=work.origin.origin not in self._headless,
+        )
+        return PartsTransfer(work, parts, known, flows=order.segments, on_whole=self._gather)
+
+    def _on_accepted(self, accept: Accept) -> None:
+        """The whole file is coming; it may be worth several connections, or be wanted in another order."""
+        self._accepted = accept.validators
+        self._soon(self._divide)
+
+    def _divide(self) -> None:
+        """Go on in parts from where the file is now, if that is wanted and possible."""
+        known, driver, order = self._accepted, self._driver, self._work.order
+        size, position = known.size_bytes if known is not None else None, self._work.sink.position
+        is_worth_it = order.segments > 1 and size is not None and size - position >= SEGMENTED_BYTES
+        is_ordered = bool(order.wanted) and order.wanted[0].offset != position
+        if known is None or size is None or driver.is_over or not self._has_ranges or not (is_worth_it or is_ordered):
+            return
+        if not isinstance(driver, PartsTransfer) and version.is_resumable(known):
+            driver.cancel()
+            self._driver = self._in_parts(known)
+            self._driver.begin()
+
+    def _gather(self, known: Validators, note: str) -> None:
+        """There are no parts to be had: go on as a whole."""
+        self._has_ranges = False
+        order = replace(self._work.order, validators=known)
+        self._work = replace(self._work, order=order, note=note)
+        self._driver = self._whole()
+        self._driver.begin()
+
+
+class HttpTransfer(Saving):
+    """One file as a whole, and who asks for it."""
+
+    def __init__(self, work: Work, headless: set[Origin], on_accepted: Callable[[Accept], None]) -> None:
+        super().__init__(work)
+        self._headless = headless
+        self._on_accepted = on_accepted
+        self._download = Download(work.sink.position, work.order.validators, self._terms())
+        self._flow = work.flow(self._route, self)
         self._pending: list[Decision] = []
         self._is_accepted = False
+        self._skip_bytes = 0
         self._drained_bytes = 0
+
+    def _terms(self) -> Terms:
+        order, is_strict = self._work.order, self._work.settings.is_strict
+        is_headless = order.method != "GET" or order.is_dynamic or self._work.origin.origin in self._headless
+        return Terms(
+            method=order.method,
+            asks_head=(is_strict or not order.is_foreground) and not is_headless,
+            is_foreground=order.is_foreground,
+            is_strict=is_strict,
+            is_dynamic=order.is_dynamic,
+            size_limit_bytes=order.size_limit_bytes,
+        )
 
     def begin(self) -> None:
         """See Transfer."""
@@ -76,29 +235,31 @@ class HttpTransfer:
 
     def cancel(self) -> None:
         """See Transfer."""
-        self._stage = Stage.OVER
-        if self._exchange is not None:
-            self._exchange.cancel()
-            self._exchange = None
+        self._flow.cancel()
 
-    def tick(self, now: float) -> None:
-        """See Transfer."""
-        if self._outcome is None:
-            self._look_at_clocks(now)
-        if self._outcome is None and self._sink.error is not None:  # a sync failed while bytes were coming in
-            self._end(self._local_failure(self._sink.error))
-        text = self._phase_text()
-        if text != self._phase:
-            self._phase = text
-            self._news.phase(text)
+    @property
+    def size_bytes(self) -> int | None:
+        """See Saving."""
+        return self._download.size_bytes
+
+    @property
+    def step(self) -> str:
+        """See Saving."""
+        return self._flow.step
+
+    def _look_at_clocks(self, now: float) -> None:
+        self._flow.tick(now)
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         """What may happen only between exchanges: not inside libcurl's callbacks."""
         for decision in self._carry_out_writing(decisions):
-            if isinstance(decision, Send):
-                self._send(decision.request)
+            if isinstance(decision, Ask):
+                self._pending = []
+                self._is_accepted = False
+                self._drained_bytes = 0
+                self._flow.ask(decision)
             elif isinstance(decision, Finish | Fail | Restart):
                 self._end(decision)
                 return
@@ -119,128 +280,65 @@ class HttpTransfer:
                 elif isinstance(decision, Accept):
                     self._sink.begin(decision.offset, decision.end)
                     self._is_accepted = True
-                    self._news.connected(decision.validators, decision.offset, decision.note)
+                    self._skip_bytes = decision.skip_bytes
+                    self._remember_head()
+                    self._work.tell_accepted(self._route, decision.validators, decision.offset, decision.note)
+                    self._on_accepted(decision)
             except OSError as error:
                 self._sink.error = error
                 return []
         return [decision for decision in decisions if not isinstance(decision, Restart | Accept)]
 
-    def _send(self, request: Request) -> None:
-        refusal = self.tls_refusal
-        if refusal is not None and request.target.scheme == "https":  # the one place from which requests go out
-            context = ErrorContext.SERVER_CERTIFICATE_CALLBACK
-            self._end(Fail(hresult=refusal.hresult, context=context, detail=refusal.detail))
-            return
-        self._collector = HeadCollector()
-        self._pending = []
-        self._is_accepted = False
-        self._drained_bytes = 0
-        self._enter(Stage.CONNECTING)
-        self._exchange = self._engine.send(request, self)
+    # -- the answers, told by the flow ----------------------------------------------------------------------------
 
-    def _end(self, outcome: Finish | Fail | Restart) -> None:
-        """Save what was written, then say the last word; the first outcome counts."""
-        if self._outcome is None:
-            self._outcome = outcome
-            self.cancel()
-            self._sink.flush(self._saved)
+    def responded(self, head: Head) -> None:
+        """See Asker."""
+        self._work.news.responded(head.block)
 
-    def _saved(self) -> None:
-        outcome = self._outcome
-        if isinstance(outcome, Finish) and self._sink.error is not None:
-            outcome = self._local_failure(self._sink.error)
-        if outcome is not None:
-            last_word(outcome, self._news)
-
-    def _local_failure(self, error: OSError) -> Fail:
-        return self._download.cannot_write(
-            error, self._sink.position, self._sink.refusal(error, self._download.size_bytes)
-        )
-
-    # -- clocks ---------------------------------------------------------------------------------------------------
-
-    def _enter(self, stage: Stage) -> None:
-        self._stage = stage
-        self._stage_at = time.monotonic()
-        self._floor_from = self._moved_bytes
-
-    @property
-    def _moved_bytes(self) -> int:
-        return self._sink.position + self._drained_bytes
-
-    def _look_at_clocks(self, now: float) -> None:
-        limits = self._limits
-        elapsed = now - self._stage_at
-        if self._stage is Stage.WAITING and elapsed >= limits.first_byte_seconds:
-            self._time_out(f"no answer within {limits.first_byte_seconds:g} s (first-byte clock)")
-        elif self._stage is Stage.RECEIVING and elapsed >= limits.floor_seconds:
-            moved = self._moved_bytes - self._floor_from
-            if moved < limits.floor_bytes:
-                self._time_out(
-                    f"{moved} bytes in {limits.floor_seconds:g} s, less than the {limits.floor_bytes} of the "
-                    "progress floor"
-                )
-            else:
-                self._enter(Stage.RECEIVING)
-
-    def _time_out(self, words: str) -> None:
-        step = self._step_text()
-        self._end(self._download.failed(Breakage(hresult=codes.ERROR_WINHTTP_TIMEOUT, words=words), step))
-
-    def _step_text(self) -> str:
-        peer = self._download.target.peer
-        match self._stage:
-            case Stage.WAITING:
-                return f"waiting for the answer of {peer}"
-            case Stage.RECEIVING:
-                return f"receiving from {peer}"
-            case _:
-                return self._exchange.connecting_step() if self._exchange else f"connecting to {peer}"
-
-    def _phase_text(self) -> str:
-        return "saving to the disk" if self._outcome is not None else self._step_text()
-
-    # -- the exchange, told by libcurl ----------------------------------------------------------------------------
-
-    def connected(self) -> None:
-        """See Listener."""
-        self._enter(Stage.WAITING)
-
-    def header(self, line: bytes) -> int | None:
-        """See Listener."""
-        try:
-            head = self._collector.feed(line)
-        except BadResponseError as error:
-            self._pending = [self._download.bad_response(error)]
-            return _BREAK_OFF
-        if head is not None:
-            self._news.responded(head.block)
-            self._enter(Stage.RECEIVING)
-            self._pending = self._carry_out_writing(self._download.answered(head, time.time()))
-            if self._sink.error is not None or any(isinstance(decision, Fail | Restart) for decision in self._pending):
-                return _BREAK_OFF
-        return None
+    def answered(self, head: Head) -> int | None:
+        """See Asker."""
+        self._pending = self._carry_out_writing(self._download.answered(head, time.time()))
+        is_over = any(isinstance(decision, Fail | Restart) for decision in self._pending)
+        return BREAK_OFF if is_over or self._sink.error is not None else None
 
     def body(self, data: bytes) -> int | None:
-        """See Listener."""
+        """See Asker."""
         if self._is_accepted:
-            return self._sink.write(data)
+            return self._write(data)
         self._drained_bytes += len(data)
-        return _BREAK_OFF if self._drained_bytes > DRAIN_BYTES else None
+        return BREAK_OFF if self._drained_bytes > DRAIN_BYTES else None
 
-    def ended(self, breakage: Breakage | None) -> None:
-        """See Listener."""
-        step, self._stage = self._step_text(), Stage.OVER
-        self._exchange = None
+    def _write(self, data: bytes) -> int | None:
+        """What is not here already; no more than the job may download."""
+        if self._skip_bytes:
+            here = min(self._skip_bytes, len(data))
+            self._skip_bytes -= here
+            data = data[here:]
+        verdict = self._sink.write(data)
+        excess = self._download.overflowed(self._sink.position)
+        if excess is None:
+            return verdict
+        self._pending = [excess]
+        return BREAK_OFF
+
+    def _remember_head(self) -> None:
+        """The server lets GET through and HEAD not; of a few thousand such servers nothing is remembered."""
+        if self._download.has_refused_head and len(self._headless) < MOST_HEADLESS:
+            self._headless.add(self._work.origin.origin)
+
+    def ended(self) -> None:
+        """See Asker."""
         if self._sink.error is not None:
             self._carry_out([])
         elif self._pending:
             self._carry_out(self._pending)
-        elif breakage is not None:
-            self._carry_out(self._download.broke(breakage, step))
         elif self._is_accepted:
             self._carry_out(self._download.body_ended(self._sink.position))
-        else:
-            words = "the connection was closed in the middle of the header"
-            half = Breakage(hresult=codes.ERROR_WINHTTP_CONNECTION_ERROR, words=words)
-            self._carry_out(self._download.broke(half, step))
+
+    def broke(self, breakage: Breakage, step: str) -> None:
+        """See Asker."""
+        self._carry_out(self._pending or self._download.broke(breakage, step))
+
+    def failed(self, fail: Fail) -> None:
+        """See Asker."""
+        self._end(fail)

@@ -5,16 +5,19 @@ descriptor, and somebody to tell the news; it opens no path. What it must do in 
 all transports (design §6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from openbits.core.enums import ErrorContext
-from openbits.core.model import Validators
-from openbits.core.proxies import DIRECT, Proxies
-from openbits.transfer.download import Fail, Finish, Restart
+from openbits.core.enums import ErrorContext, SecurityFlags
+from openbits.core.model import Range, Validators
+from openbits.core.proxies import Settings as ProxySettings
+from openbits.transfer.addresses import Network
+from openbits.transfer.auth import NOTHING, Authentication
+from openbits.transfer.decisions import Fail, Finish, Restart
 from openbits.transfer.loop import Loop
 from openbits.transfer.sink import Sink
+from openbits.transfer.throttle import Limiter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +32,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What holds for all transfers of a worker. `ca_file`: a readable PEM file of trusted certificates, if any."""
+    """What holds for all transfers of a worker. `ca_file`: a readable PEM file of trusted certificates, if any.
+
+    `is_strict`: servers that lack what BITS needs are errors, as documented (jobs.md §9.1).
+    `denied`: no connection is made to an address of these networks.
+    `limiter`: what all of them together may receive from web servers; none: no limit but those of the jobs.
+    """
 
     limits: Limits
     ca_file: str | None
+    is_strict: bool = False
+    denied: tuple[Network, ...] = ()
+    limiter: Limiter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +56,51 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Move the file behind `url`, through `proxies`; bytes that are here already belong to version `validators`.
+    """Move the file behind `url`; bytes that are here already belong to version `validators`.
 
+    `proxies`: the settings by which each request chooses (`choosing`).
+    `job`: whose transfer it is; connections are not shared with others.
     `headers`: names and values of fields that every request has, in place of those of the same names that it had by
     itself. They are secrets.
     `source`: for transports that copy from a file of this machine, a descriptor to read it, which the transfer owns.
+    `given_url`: what a client named the file, if `url` is where a redirect led; what proves who asks is for its server.
     `is_upload`: the source is the local file, what is made the remote one.
+    `authentication`: what the job may prove itself with, to whoever asks.
+    `method`: of the requests; another one than GET cannot be resumed, nor can what `is_dynamic`.
+    `has_certificate_callback`: nothing is said to a server over TLS before the client has seen its certificate.
+    `client_certificate`: certificates and key (PEM) for the server of `url`.
+    `revocation_lists`: those of this machine (PEM).
+    `size_limit_bytes`: largest size of the file that the job may download, if there is a limit.
+    `ranges`: what the local file is made of, in this order; none: all of the remote one.
+    `wanted`: what comes first; `is_on_demand`: nothing else comes. `filled`: what is here beyond the first bytes.
+    `rate_bytes_per_second`: what the job may receive from web servers, from this order on; None: as much as it can.
+    `segments`: how many connections may fetch the file at a time, if it is large.
     """
 
+    job: str
     url: str
     validators: Validators
-    proxies: Proxies = DIRECT
+    security_flags: SecurityFlags
+    proxies: ProxySettings = ProxySettings()
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     source: int | None = None
     is_upload: bool = False
     tls_refusal: Refusal | None = None
+    has_certificate_callback: bool = False
+    client_certificate: str | None = field(default=None, repr=False)
+    revocation_lists: bytes = field(default=b"", repr=False)
+    is_foreground: bool = True
+    method: str = "GET"
+    is_dynamic: bool = False
+    given_url: str = ""
+    size_limit_bytes: int | None = None
+    ranges: tuple[Range, ...] = ()
+    wanted: tuple[Range, ...] = ()
+    filled: tuple[Range, ...] = ()
+    is_on_demand: bool = False
+    segments: int = 1
+    rate_bytes_per_second: int | None = None
+    authentication: Authentication = NOTHING
 
 
 class News(Protocol):
@@ -71,11 +112,30 @@ class News(Protocol):
     def responded(self, headers: str) -> None:
         """A final response came, of whatever kind: its header block (`headers.Head.block`). It goes along with news."""
 
+    def went(self, peer: str, remote_name: str) -> None:
+        """How the way ended; it goes along with news.
+
+        `peer`: scheme, host and port that the last request went to; empty if it went through a proxy. `remote_name`:
+        what the file has to be called from now on (jobs.md §9.4); empty: as it is.
+        """
+
+    def certificate(self, server: str, certificate: bytes, chain: list[bytes], then: Callable[[int], None]) -> None:
+        """Have the certificate (DER) of `server` (host:port) shown to the client; call back with its HRESULT."""
+
     def connected(self, validators: Validators, offset: int, note: str) -> None:
         """The first response was accepted; bytes are written from `offset` on."""
 
-    def restarted(self, reason: str) -> None:
-        """The bytes that are here cannot be continued. They are untouched: who counts them has to forget them first."""
+    def filled(self, parts: Sequence[Range], arrived_bytes: int) -> None:
+        """These parts of the file, with their lengths, are on the disk; so many bytes of it have come altogether."""
+
+    def saving(self) -> None:
+        """All its bytes have come and are brought to the disk: it needs the network no more."""
+
+    def restarted(self, reason: str, hresult: int) -> None:
+        """The bytes that are here cannot be continued. They are untouched: who counts them has to forget them first.
+
+        `hresult`: what the error is if that happens too often.
+        """
 
     def transferred(self, size_bytes: int, modified_at: float | None) -> None:
         """All bytes are on the disk."""
@@ -87,8 +147,8 @@ class News(Protocol):
 def last_word(outcome: Finish | Fail | Restart, news: News) -> None:
     """Say how a transfer ended; what it wrote is saved."""
     match outcome:
-        case Restart(reason=reason):
-            news.restarted(reason)
+        case Restart(reason=reason, hresult=hresult):
+            news.restarted(reason, hresult)
         case Finish(size_bytes=size_bytes, modified_at=modified_at):
             news.transferred(size_bytes, modified_at)
         case Fail(hresult=hresult, context=context, detail=detail, retry_after_seconds=retry_after_seconds):
@@ -103,6 +163,9 @@ class Transfer(Protocol):
 
     def tick(self, now: float) -> None:
         """Called about twice a second while the transfer lives: look at the clocks, tell the phase."""
+
+    def reposition(self, wanted: Sequence[Range]) -> None:
+        """Fetch this first from now on, if the transport can; on demand nothing else. Comes only after `begin`."""
 
     def cancel(self) -> None:
         """Stop at once, with no further news; may be called at any moment after `begin`, also after the last news."""

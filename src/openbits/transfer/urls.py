@@ -5,6 +5,7 @@ differently. User information never leaves the process: it is dropped here and c
 Nothing is escaped (jobs.md §8.1), except a space in a redirect, which servers send and browsers mend.
 """
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ MAX_URL_CHARS = 8192
 
 _LEGAL = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\]")
+
+
+Origin = tuple[str, str, int]
+"""Scheme, host in lower case, port."""
 
 
 class BadUrlError(ValueError):
@@ -58,7 +63,7 @@ class Target:
         return f"{self.host}:{self.port}"
 
     @property
-    def origin(self) -> tuple[str, str, int]:
+    def origin(self) -> Origin:
         """Whose server it is: what is meant for one is not sent to another."""
         return self.scheme, self.host.lower(), self.port
 
@@ -69,6 +74,7 @@ class Target:
         return f"{host}{self.resource.partition('?')[0]}"
 
 
+@functools.lru_cache(maxsize=128)  # a file's name is asked for several times
 def parse(url: str) -> Target:
     """Take a URL apart. Raises BadUrlError."""
     if not _LEGAL.fullmatch(url):
@@ -98,7 +104,7 @@ def parse(url: str) -> Target:
     )
 
 
-def redirect(base: Target, location: str) -> Target:
+def redirect(base: Target, location: str, *, may_downgrade: bool = False) -> Target:
     """The target of a Location field. Raises RedirectRefusedError: other scheme, downgrade, unusable text."""
     if len(location) > MAX_URL_CHARS:
         raise RedirectRefusedError(f"the redirect target is longer than {MAX_URL_CHARS} characters")
@@ -109,6 +115,7 @@ def redirect(base: Target, location: str) -> Target:
         target = parse(urljoin(base.url, wanted))
     except ValueError as error:  # BadUrlError is one
         raise RedirectRefusedError(f"the redirect leads nowhere: {error}") from None
-    if base.scheme == "https" and target.scheme == "http":
-        raise RedirectRefusedError(f"the redirect leads from https to http ({target.label}), which is not allowed")
+    if base.scheme == "https" and target.scheme == "http" and not may_downgrade:
+        why = f"the redirect leads from https to http ({target.label})"
+        raise RedirectRefusedError(f"{why}, which the security flag redirect-allow-https-to-http would allow")
     return target

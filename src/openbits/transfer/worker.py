@@ -5,28 +5,47 @@ the clocks together; it ends when the channel closes or the manager says somethi
 "Manager ↔ network worker").
 """
 
+import base64
+import itertools
 import json
 import os
 import selectors
 import socket
-from collections.abc import Callable
-from typing import Final
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from ipaddress import ip_network
+from typing import Any, Final
 
 from openbits import channel as channels
 from openbits.channel import ChannelClosedError, Message
 from openbits.core import proxies
-from openbits.core.enums import ErrorContext, ProxyUsage
-from openbits.core.model import Validators
-from openbits.core.proxies import Proxies
+from openbits.core.enums import ErrorContext, SecurityFlags
+from openbits.core.model import Range, Validators
+from openbits.core.proxies import Settings as ProxySettings
+from openbits.core.proxies import Usage
 from openbits.failpoints import failpoint
-from openbits.transfer import filecopy, http, transport
+from openbits.transfer import auth, filecopy, http, transport
+from openbits.transfer.explaining import explain
+from openbits.transfer.http import HttpTransport
 from openbits.transfer.loop import Loop, Timer
-from openbits.transfer.sink import Sink, ThreadSyncer
+from openbits.transfer.sink import Sink
+from openbits.transfer.syncing import ThreadSyncer
+from openbits.transfer.throttle import Limiter
+from openbits.transfer.tickets import TicketCache
 from openbits.transfer.transport import Limits, Order, Refusal, Settings, Transfer, Transport
+from openbits.transfer.turns import Turns
 from openbits.transfer.urls import BadUrlError, UnknownSchemeError
 
 TICK_SECONDS: Final = 0.5
 """How often clocks are looked at and progress is told, while there is a transfer."""
+
+MOST_RANGES: Final = 1000
+"""Told in one message."""
+
+MOST_WORDS: Final = 4000
+"""Characters for people: a message has room for them, whatever a server made of them."""
 
 MAX_CA_BYTES: Final = 16 * 1024 * 1024
 
@@ -50,14 +69,21 @@ class Worker:
         channel.setblocking(True)  # a manager that does not read holds us up, which is right
         self._channel = channel
         self._loop = Loop()
-        self._syncer = ThreadSyncer(self._loop.post)
+        self._syncer = ThreadSyncer(self._loop)
+        self._limiter = Limiter(self._loop)
         self._transports: dict[str, Transport] | None = None
         self._active: dict[str, Active] = {}
+        self.turns = Turns()
+        self._tickets = TicketCache()
         self._ticker: Timer | None = None
         self._operations: dict[str, Callable[[Message, list[int]], None]] = {
             "configure": self._configure,
             "transfer": self._transfer,
             "cancel": self._cancel,
+            "limit": self._limit,
+            "reposition": self._reposition,
+            "explain": self._explain,
+            "certificate-verdict": self._certificate_verdict,
         }
 
     def run(self) -> None:
@@ -110,46 +136,102 @@ class Worker:
             floor_bytes=int(given["floor_bytes"]),
             floor_seconds=float(given["floor_seconds"]),
         )
-        ca_file = _keep_certificates(descriptors.pop()) if descriptors else None
-        self._transports = transport.build(self._loop, Settings(limits=limits, ca_file=ca_file))
+        rules = message["http"]
+        settings = Settings(
+            limits=limits,
+            ca_file=_keep_certificates(descriptors.pop()) if descriptors else None,
+            is_strict=rules["is_strict"] is True,
+            denied=tuple(map(ip_network, rules["denied_networks"])),
+            limiter=self._limiter,
+        )
+        self._transports = transport.build(self._loop, settings)
 
     def _transfer(self, message: Message, descriptors: list[int]) -> None:
         key, url, offset = str(message["transfer"]), str(message["url"]), int(message["offset"])
         scheme = url.partition(":")[0].lower()
         is_copy = scheme in transport.COPYING
-        is_complete = len(descriptors) == 2 or (len(descriptors) == 1 and not is_copy)
+        is_complete = len(descriptors) == 2 if is_copy else 1 <= len(descriptors) <= 3
         if self._transports is None or key in self._active or not is_complete or offset < 0:
             raise BrokenPeerError(f"transfer {key} makes no sense now")
+        copy = descriptors.pop() if len(descriptors) == 3 else None
+        entrusted = _entrusted(descriptors.pop()) if not is_copy and len(descriptors) == 2 else {}
+        self._use_tickets(entrusted.get("tickets"), copy)
         order = Order(
+            job=key.partition(":")[0],
             url=url,
+            security_flags=SecurityFlags(int(message["security_flags"])),
             validators=_validators(message["validators"]),
             proxies=_proxies(message["proxy"]),
             source=descriptors.pop() if is_copy else None,
             is_upload=message["is_upload"] is True,
-            headers=_headers(descriptors.pop()) if len(descriptors) == 2 else (),
+            headers=tuple((str(name), str(value)) for name, value in entrusted.get("headers", ())),
             tls_refusal=_refusal(message["tls_refusal"]),
+            has_certificate_callback=message["has_certificate_callback"] is True,
+            client_certificate=_text_or_none(entrusted.get("certificate")),
+            revocation_lists=str(entrusted.get("revocation_lists") or "").encode(),
+            is_foreground=message["is_foreground"] is True,
+            method=str(message["method"]),
+            is_dynamic=message["is_dynamic"] is True,
+            given_url=str(message["given_url"]),
+            size_limit_bytes=_number_or_none(message["size_limit_bytes"]),
+            ranges=_ranges(entrusted.get("ranges", ())),
+            wanted=_ranges(entrusted.get("wanted", ())),
+            filled=_ranges(entrusted.get("filled", ())),
+            is_on_demand=message["is_on_demand"] is True,
+            segments=int(message["segments"]),
+            rate_bytes_per_second=_number_or_none(message["rate_bytes_per_second"]),
+            authentication=auth.read(
+                message["authentication"], entrusted.get("credentials", ()), self._tickets.problem
+            ),
         )
-        sink = Sink(descriptors.pop(), self._syncer, offset, self._loop.now())
-        active = Active(self, key, sink)
-        try:
-            if scheme not in self._transports:
-                raise UnknownSchemeError(scheme, self._transports)
-            active.transfer = self._transports[scheme].transfer(order, sink, active)
-        except BadUrlError as error:
-            active.failed(error.hresult, ErrorContext.GENERAL_TRANSPORT, str(error), None)
-            sink.close()
-            return
-        self._active[key] = active
-        active.transfer.begin()
-        failpoint("worker.begun")
-        if self._ticker is None:
+        sink = Sink(descriptors.pop(), self._syncer, self._loop.soon, offset, self._loop.now())
+        active = self._active[key] = Active(self, key, sink)
+        begin = partial(active.begin, order, self._transports)
+        self.turns.enter(key.rpartition(":")[0], key, int(message["at_a_time"]), begin)
+        if self._ticker is None and self._active:
             self._tick_later()
+
+    def _use_tickets(self, given: Mapping[str, Any] | None, copy: int | None) -> None:
+        """Those of the newest order that needs some: they are all of the same identity."""
+        if given is not None:
+            self._tickets.use(str(given["name"]), str(given["problem"]), copy, time.time())
 
     def _cancel(self, message: Message, descriptors: list[int]) -> None:
         channels.close_all(descriptors)
-        active = self._active.pop(str(message["transfer"]), None)
+        key = str(message["transfer"])
+        active = self._active.pop(key, None)
         if active is not None:  # else its last word is on the way
             active.stop()
+            self.turns.leave(key)
+
+    def _limit(self, message: Message, descriptors: list[int]) -> None:
+        channels.close_all(descriptors)
+        self._limiter.limit(_number_or_none(message["bytes_per_second"]))
+
+    def _reposition(self, message: Message, descriptors: list[int]) -> None:
+        wanted = _ranges(_entrusted(descriptors.pop())["wanted"])
+        active = self._active.get(str(message["transfer"]))
+        if active is not None:  # else its last word is on the way
+            active.reposition(wanted)
+
+    def _explain(self, message: Message, descriptors: list[int]) -> None:
+        channels.close_all(descriptors)
+        key = str(message["transfer"])
+        over_http = self._transports["http"] if self._transports is not None else None
+        if not isinstance(over_http, HttpTransport):
+            raise BrokenPeerError("explain before configure")
+        explain(
+            over_http.chooser,
+            str(message["url"]),
+            _proxies(message["proxy"]),
+            lambda told: self.send({"event": "explained", "transfer": key, **told}),
+        )
+
+    def _certificate_verdict(self, message: Message, descriptors: list[int]) -> None:
+        channels.close_all(descriptors)
+        active = self._active.get(str(message["transfer"]))
+        if active is not None:  # else its last word is on the way
+            active.decided(int(message["number"]), int(message["hresult"]))
 
     # -- clock ----------------------------------------------------------------------------------------------------
 
@@ -166,21 +248,51 @@ class Worker:
 
 
 class Active:
-    """A transfer under way: its key on the channel, its sink, and the news it tells."""
-
-    transfer: Transfer
+    """A transfer under way or waiting for its turn: its key on the channel, its sink, and the news it tells."""
 
     def __init__(self, worker: Worker, key: str, sink: Sink) -> None:
         self._worker = worker
         self._key = key
         self._sink = sink
+        self._transfer: Transfer | None = None
         self._told = (sink.position, sink.durable)
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, Callable[[int], None]] = {}
+        """About certificates of servers, not answered yet."""
         self._headers = ""
+        self._way = {"peer": "", "remote_name": ""}
+        self._wanted: tuple[Range, ...] | None = None
+        """What is to be fetched first, if that has changed since the order was given."""
+        self._connected: Message | None = None
+        """What was accepted and not told yet: a file that comes whole in one go needs no news of its own for it."""
+
+    def reposition(self, wanted: tuple[Range, ...]) -> None:
+        """Fetch this first; if its turn has not come yet, then."""
+        if self._transfer is not None:
+            self._transfer.reposition(wanted)
+        self._wanted = wanted
+
+    def begin(self, order: Order, transports: Mapping[str, Transport]) -> None:
+        """Its turn has come."""
+        scheme = order.url.partition(":")[0].lower()
+        order = order if self._wanted is None else replace(order, wanted=self._wanted)
+        try:
+            if scheme not in transports:
+                raise UnknownSchemeError(scheme, transports)
+            self._transfer = transports[scheme].transfer(order, self._sink, self)
+        except BadUrlError as error:
+            self.failed(error.hresult, ErrorContext.GENERAL_TRANSPORT, str(error), None)
+            return
+        self._transfer.begin()
+        failpoint("worker.begun")
 
     def tick(self, now: float) -> None:
         """Look at the clocks, have data synced, tell the progress."""
-        self.transfer.tick(now)
+        if self._transfer is None:
+            return
+        self._transfer.tick(now)
         self._sink.sync_if_due(now)
+        self._tell_connected()
         progress = (self._sink.position, self._sink.durable)
         if progress != self._told:
             self._told = progress
@@ -190,10 +302,24 @@ class Active:
 
     def stop(self) -> None:
         """No further news, nothing held."""
-        self.transfer.cancel()
+        if self._transfer is not None:
+            self._transfer.cancel()
         self._sink.close()
 
     # -- News -----------------------------------------------------------------------------------------------------
+
+    def certificate(self, server: str, certificate: bytes, chain: list[bytes], then: Callable[[int], None]) -> None:
+        """See News."""
+        number = next(self._numbers)
+        self._questions[number] = then
+        shown = {"certificate": _base64(certificate), "chain": [_base64(one) for one in chain]}
+        self._tell("certificate", number=number, server=server, **shown)
+
+    def decided(self, number: int, hresult: int) -> None:
+        """The client has answered."""
+        then = self._questions.pop(number, None)
+        if then is not None:
+            then(hresult)
 
     def phase(self, text: str) -> None:
         """See News."""
@@ -203,44 +329,75 @@ class Active:
         """See News."""
         self._headers = headers
 
+    def went(self, peer: str, remote_name: str) -> None:
+        """See News."""
+        self._way = {"peer": peer, "remote_name": remote_name}
+
     def connected(self, validators: Validators, offset: int, note: str) -> None:
         """See News."""
-        self._tell(
-            "connected",
-            size_bytes=validators.size_bytes,
-            etag=validators.etag,
-            last_modified=validators.last_modified,
-            offset=offset,
-            note=note,
-            headers=self._headers,
-        )
-        failpoint("worker.connected-told")
+        self._connected = {
+            "size_bytes": validators.size_bytes,
+            "etag": validators.etag,
+            "last_modified": validators.last_modified,
+            "media_type": validators.media_type,
+            "offset": offset,
+            "note": note[:MOST_WORDS],
+            "headers": self._headers,
+            **self._way,
+        }
 
-    def restarted(self, reason: str) -> None:
+    def filled(self, parts: Sequence[Range], arrived_bytes: int) -> None:
         """See News."""
+        self._tell_connected()
+        failpoint("worker.part-durable")
+        for first in range(0, len(parts), MOST_RANGES):
+            told = [[part.offset, part.length_bytes] for part in parts[first : first + MOST_RANGES]]
+            self._tell("filled", ranges=told, transferred_bytes=arrived_bytes)
+        failpoint("worker.part-told")
+
+    def saving(self) -> None:
+        """See News."""
+        self._worker.turns.save(self._key)
+
+    def restarted(self, reason: str, hresult: int) -> None:
+        """See News."""
+        self._tell_connected()
+        self._worker.turns.restart(self._key)
         self._worker.forget(self._key)
         failpoint("worker.restarted")
-        self._tell("restarted", reason=reason)
+        self._tell("restarted", reason=reason, hresult=hresult)
 
     def transferred(self, size_bytes: int, modified_at: float | None) -> None:
         """See News."""
         self._worker.forget(self._key)
         failpoint("worker.transferred")
-        self._tell("transferred", size_bytes=size_bytes, modified_at=modified_at)
+        connected = {} if self._connected is None else {"connected": self._connected}
+        self._tell("transferred", size_bytes=size_bytes, modified_at=modified_at, **connected)
+        self._worker.turns.leave(self._key)
         failpoint("worker.transferred-told")
 
     def failed(self, hresult: int, context: ErrorContext, detail: str, retry_after_seconds: float | None) -> None:
         """See News."""
+        self._tell_connected()
         self._worker.forget(self._key)
-        self._tell(
+        tell = partial(
+            self._tell,
             "failed",
             hresult=hresult,
             context=context.name.lower(),
-            detail=detail,
+            detail=detail[:MOST_WORDS],
             retry_after_seconds=retry_after_seconds,
             durable_bytes=self._sink.durable,
             headers=self._headers,
+            **self._way,
         )
+        self._worker.turns.fail(self._key, tell)
+
+    def _tell_connected(self) -> None:
+        if self._connected is not None:
+            self._tell("connected", **self._connected)
+            self._connected = None
+            failpoint("worker.connected-told")
 
     def _tell(self, event: str, **fields: object) -> None:
         self._worker.send({"event": event, "transfer": self._key, **fields})
@@ -252,6 +409,7 @@ def _validators(given: Message) -> Validators:
         size_bytes=None if size is None else int(size),
         etag=_text_or_none(given["etag"]),
         last_modified=_text_or_none(given["last_modified"]),
+        media_type=_text_or_none(given["media_type"]),
     )
 
 
@@ -259,19 +417,39 @@ def _refusal(given: Message | None) -> Refusal | None:
     return None if given is None else Refusal(hresult=int(given["hresult"]), detail=str(given["detail"]))
 
 
-def _proxies(given: Message) -> Proxies:
+def _proxies(given: Message) -> ProxySettings:
     """The manager has checked them: settings that cannot be read are a broken manager (ValueError)."""
-    return proxies.of_settings(ProxyUsage[str(given["usage"]).upper()], str(given["list"]), str(given["bypass"]))
+    settings = ProxySettings(
+        usage=Usage(given["usage"]),
+        proxy_list=str(given["list"]),
+        bypass=str(given["bypass"]),
+        no_proxy=str(given["no_proxy"]),
+        script_url=str(given["script_url"]),
+    )
+    proxies.read(settings)
+    return settings
 
 
-def _headers(descriptor: int) -> tuple[tuple[str, str], ...]:
+def _entrusted(descriptor: int) -> dict[str, Any]:
     """What was entrusted to the job, from a memory file."""
     try:
         with os.fdopen(descriptor, "rb") as memory:
-            entrusted = json.loads(memory.read())
+            return dict(json.loads(memory.read()))
     except OSError as error:
         raise BrokenPeerError("what was entrusted to the job cannot be read") from error
-    return tuple((str(name), str(value)) for name, value in entrusted["headers"])
+
+
+def _ranges(given: Sequence[Sequence[int | None]]) -> tuple[Range, ...]:
+    """Offset and length of each; no length: up to the end."""
+    return tuple(Range(offset=int(offset or 0), length_bytes=_number_or_none(length)) for offset, length in given)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _number_or_none(value: object) -> int | None:
+    return None if value is None else int(str(value))
 
 
 def _text_or_none(value: object) -> str | None:
