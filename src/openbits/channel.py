@@ -17,6 +17,7 @@ MESSAGE_BYTES = 64 * 1024
 """Longest datagram either side sends; a longer one is a broken peer."""
 
 MAX_DESCRIPTORS = 4
+"""Most of one message, unless its receiver asked for more."""
 
 Message = dict[str, Any]
 
@@ -57,13 +58,13 @@ def send_encoded(channel: socket.socket, data: bytes, descriptors: Sequence[int]
         raise ChannelClosedError("the peer process has ended") from error
 
 
-def receive(channel: socket.socket) -> tuple[Message, list[int]]:
+def receive(channel: socket.socket, *, most_descriptors: int = MAX_DESCRIPTORS) -> tuple[Message, list[int]]:
     """Receive one message and the descriptors that came with it, which then belong to the caller.
 
     Raises ChannelClosedError at end of file and on anything that is not one whole JSON object with at most
-    MAX_DESCRIPTORS descriptors; BlockingIOError if a non-blocking channel has nothing.
+    `most_descriptors` descriptors; BlockingIOError if a non-blocking channel has nothing.
     """
-    space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+    space = socket.CMSG_SPACE(most_descriptors * array.array("i").itemsize)
     try:
         data, ancillary, flags, _ = channel.recvmsg(MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError as error:

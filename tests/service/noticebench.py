@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import cast
 
+from tests.core.happened import transferred
 from tests.service.enginebench import HERE, Bench
 
 from openbits.api.wire import EventInfo
@@ -125,7 +126,7 @@ class NoticeBench(Bench):
         for _ in range(files):
             index = record.job.current_file
             assert index is not None
-            self.engine.apply(record, events.FileTransferred(epoch=record.job.epoch, file_index=index, size_bytes=1))
+            self.engine.apply(record, transferred(record.job.epoch, index, 1))
         await self.commits()
 
     async def answer(self, subscriber: Subscriber, event: EventInfo, hresult: int = 0) -> None:

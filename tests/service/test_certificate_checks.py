@@ -187,17 +187,32 @@ def test_the_callback_of_an_owner_who_lost_the_job_is_not_asked() -> None:
     run(story)
 
 
+def test_several_files_that_want_to_know_the_same_ask_once() -> None:
+    async def story(bench: NoticeBench, checks: CertificateChecks) -> None:
+        record, ear = await checked(bench, checks)
+        first, second, other = [await asked(bench, checks, record, server) for server in ("h:443", "h:443", "g:443")]
+        numbers = [event["question"]["number"] for event in heard(ear) if event["question"] is not None]
+        assert len(numbers) == 2
+        first.cancel()  # its file was stopped; the other one still wants to know
+        await bench.settle()
+        checks.answer(numbers[0], 1000, codes.S_OK)
+        checks.answer(numbers[1], 1000, codes.E_FAIL)
+        assert (await second, await other) == (codes.S_OK, codes.E_FAIL)
+        assert await (await asked(bench, checks, record)) == codes.S_OK
+        assert heard(ear) == []
+
+    run(story)
+
+
 def test_no_tls_connection_is_made_while_nobody_could_check_it() -> None:
-    """V6, and as long as the engine cannot ask."""
+    """V3, V6."""
 
     async def story(bench: NoticeBench, checks: CertificateChecks) -> None:
         record = bench.job()
         assert refusal(bench.engine, record) is None
         ear = bench.subscriber()
         await choose(bench, checks, record, ear)
-        refused = refusal(bench.engine, record)
-        assert refused is not None
-        assert (refused.hresult, refused.context) == (codes.E_NOTIMPL, ErrorContext.SERVER_CERTIFICATE_CALLBACK)
+        assert refusal(bench.engine, record) is None
         bench.engine.stream.drop(ear)
         refused = refusal(bench.engine, record)
         assert refused is not None

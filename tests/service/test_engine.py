@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.core.happened import transferred
 from tests.service.enginebench import Bench
 
 from openbits.api.wire import EventInfo
@@ -30,7 +31,7 @@ def test_nothing_is_started_or_answered_before_it_is_on_the_disk() -> None:
         assert not answer.done()
         bench.disk.commit()
         await bench.settle()
-        assert bench.hands.effects == [events.StartTransfer(0, 1), events.StopTransfer()]
+        assert bench.hands.effects == [events.StartTransfer(1), events.StopTransfer()]
         assert answer.done()
 
     asyncio.run(story())
@@ -129,8 +130,8 @@ def test_the_bytes_of_one_file_are_not_shown_as_those_of_the_next() -> None:
         second = replace(record.job.files[0], name="b", local_name="/srv/b")
         bench.engine.apply(record, events.AddFiles(files=(second,)))
         await bench.commits()
-        record.live_bytes = 1020
-        bench.engine.apply(record, events.FileTransferred(epoch=record.job.epoch, file_index=0, size_bytes=1020))
+        record.live[0] = 1020
+        bench.engine.apply(record, transferred(record.job.epoch, 0, 1020))
         assert record.state is JobState.TRANSFERRING
         assert [file["bytes_transferred"] for file in file_infos(record)] == [1020, 0]
         assert bench.engine.info(record)["bytes_transferred"] == 1020
@@ -153,7 +154,7 @@ def test_progress_is_told_now_and_then_and_what_came_last_always(monkeypatch: py
         bench.engine.stream.add(watcher)
         monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)
         for live_bytes in (1, 2, 3):
-            record.live_bytes = live_bytes
+            record.live[0] = live_bytes
             bench.engine.progressed(record)
             bench.boot += 0.1
         assert [event["kind"] for event in heard(watcher)] == ["progress"]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.core.happened import transferred
 from tests.service.noticebench import NoticeBench, heard, run, told
 from tests.service.test_notify import set_flags
 
@@ -66,7 +67,7 @@ def test_bytes_are_told_at_the_rate_that_the_job_has(interval_ms: int, expected:
         properties = replace(record.job.properties, minimum_notification_interval_ms=interval_ms)
         record.job = replace(record.job, properties=properties)
         for count in range(1, 1002):
-            record.live_bytes = count
+            record.live[0] = count
             bench.engine.progressed(record)
             if count <= 1000:
                 bench.wait(0.001)
@@ -139,7 +140,7 @@ def test_every_other_change_of_state_and_a_finished_file_are_modifications() -> 
     async def story(bench: NoticeBench) -> None:
         record, ear = await watched(bench, files=2)
         for event in (
-            events.FileTransferred(epoch=record.job.epoch, file_index=0, size_bytes=5),
+            transferred(record.job.epoch, 0, 5),
             events.Suspend(),
             events.Resume(),
         ):
@@ -183,7 +184,7 @@ def test_a_subscriber_that_does_not_read_gets_them_merged_when_it_does() -> None
     async def story(bench: NoticeBench) -> None:
         record, ear = await watched(bench)
         for number in range(10 * BACKLOG):
-            record.live_bytes = number
+            record.live[0] = number
             bench.engine.progressed(record)
             bench.wait(0.5)
         assert len(told(ear)) == BACKLOG

@@ -40,7 +40,7 @@ def test_later_files_win_and_each_value_has_its_place(tmp_path: Path) -> None:
         ("MaxFilesPerJob = true", "MaxFilesPerJob = true is out of range"),
         ("[MaxFilesPerJob]\nlimit = 1", "site.toml:1: MaxFilesPerJob = {'limit': 1} is out of range"),
         ("EnablePeercaching = 1", "EnablePeercaching = 1 is out of range; it must be true or false"),
-        ("UseLMCompat = 1", "UseLMCompat = 1 is out of range; it must be one of 0, 2"),
+        ("UseLMCompat = 3", "UseLMCompat = 3 is out of range; it must be one of 0, 1, 2"),
         ("MaxJobPerUser = 5", "site.toml:1: unknown policy 'MaxJobPerUser'; known are AllowServiceNotifyCmdLine, "),
         ("maxjobsperuser = 5", "unknown policy 'maxjobsperuser'; the name is MaxJobsPerUser"),
         ("MaxJobsPerUser = 5\nMaxJobsPerUser = 6", "cannot read"),

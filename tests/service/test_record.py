@@ -74,6 +74,29 @@ def test_an_idle_job_makes_room_and_comes_back_with_its_instants() -> None:
     asyncio.run(story())
 
 
+def test_a_job_that_changes_takes_the_room_of_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happened to it before, there is room for another one of its size."""
+    monkeypatch.setattr(records, "KEPT", 4)
+
+    async def story() -> None:
+        bench = Bench()
+        record = bench.queued_job()
+        await committed(bench)
+        for number in range(20):
+            event = events.SetProperties(properties=replace(record.job.properties, display_name=str(number)))
+            await asyncio.gather(bench.engine.apply(record, event), committed(bench))
+        bench.engine.apply(record, events.Suspend())
+        await committed(bench)
+        other = bench.queued_job()
+        bench.engine.apply(other, events.Suspend())
+        await committed(bench)
+        reads = len(bench.disk.reads)
+        assert (record.job.state, other.job.state) == (JobState.SUSPENDED, JobState.SUSPENDED)
+        assert len(bench.disk.reads) == reads
+
+    asyncio.run(story())
+
+
 @pytest.mark.usefixtures("small_shelf")
 def test_a_job_stays_in_memory_until_it_is_on_the_disk() -> None:
     async def story() -> None:

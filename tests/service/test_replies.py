@@ -14,7 +14,9 @@ from openbits.core.enums import ErrorContext, JobState, JobType, Priority, Token
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, Identity, Job, ReplyFile, Temporary
 from openbits.service import replies
-from openbits.service.children import Broker, BrokerError, ChildLostError, Children
+from openbits.service.child import ChildLostError
+from openbits.service.children import Children
+from openbits.service.file_broker import Broker, BrokerError
 from openbits.service.record import Record, Shelf
 from openbits.service.spawner_link import Held, Token
 from openbits.service.spawner_link import Record as TokenRecord

@@ -1,5 +1,6 @@
 """AddFile, AddFileSet, SetReplyFileName: names checked by the core, directories by a broker of their user (P1)."""
 
+import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,12 @@ from openbits.core.model import Directory, File, Identity, Job, Range, ReplyFile
 from openbits.core.names import check_path, check_reply_path, check_url, path_of
 from openbits.core.wording import label, public_url
 from openbits.failpoints import failpoint
-from openbits.service.children import BrokerError, ChildLostError, Children
+from openbits.identity.broker import FILES_AT_ONCE
+from openbits.service.child import ChildLostError
+from openbits.service.children import Children
 from openbits.service.engine import Engine
 from openbits.service.failures import CHILD_ENDED, code_of_broker_error
+from openbits.service.file_broker import NAMES_BYTES, BrokerError
 from openbits.service.identities import Source, source_for
 from openbits.service.places import RemotePlaces, directories_of
 from openbits.service.quotas import Quotas
@@ -73,7 +77,7 @@ class Adding:
             file_requests.check_may_be_remote(record.job, url)
         parts = [self._parts(record.job, file) for file in files]
         source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
-        local = [await self._resolve(source, by, url, path, is_upload=is_upload) for url, path in checked]
+        local = await self._resolve(source, by, checked, is_upload=is_upload)
         resolved = [_at_the_same_place(await self.places.placed(record, file, by), seen) for file in local]
         failpoint("add.resolved")
         made = tuple(_of_parts(file, chosen) for file, chosen in zip(resolved, parts, strict=True))
@@ -101,7 +105,8 @@ class Adding:
             return
         owner = record.job.owner
         source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
-        place = _at_the_same_place(await self._resolve(source, by, "", check_reply_path(path), is_upload=False), seen)
+        (found,) = await self._resolve(source, by, [("", check_reply_path(path))], is_upload=False)
+        place = _at_the_same_place(found, seen)
         file = ReplyFile(local_name=place.local_name, directory=place.directory, name=place.name)
         await self._apply(record, events.SetReplyFile(file=file), ({place.directory}, set()), owner, by)
 
@@ -148,13 +153,35 @@ class Adding:
         if new or new_read:
             self._children.retire_confined(uid)
 
-    async def _resolve(self, source: Source, by: Cookie, url: str, path: str, *, is_upload: bool) -> File:
+    async def _resolve(
+        self, source: Source, by: Cookie, pairs: Sequence[tuple[str, str]], *, is_upload: bool
+    ) -> list[File]:
+        """The files of these pairs of remote and local names, their directories fixed."""
+        files = list[File]()
+        while len(files) < len(pairs):
+            bunch = _bunch(pairs[len(files) :])
+            directory, count = await self._resolve_some(source, by, [path for _, path in bunch], is_upload=is_upload)
+            files += [
+                File(
+                    remote_name=url,
+                    local_name=path,
+                    directory=directory,
+                    name=posixpath.basename(path),
+                    is_upload=is_upload,
+                )
+                for url, path in bunch[:count]
+            ]
+        return files
+
+    async def _resolve_some(
+        self, source: Source, by: Cookie, paths: Sequence[str], *, is_upload: bool
+    ) -> tuple[Directory, int]:
         def failed(code: int, error: Exception) -> BitsError:
-            return BitsError(code, f"cannot use {path} as {source.label}: {error}", context=ErrorContext.LOCAL_FILE)
+            return BitsError(code, f"cannot use {paths[0]} as {source.label}: {error}", context=ErrorContext.LOCAL_FILE)
 
         try:
-            directory, name = await self._children.with_broker(
-                source.uid, source.by or by, lambda broker: broker.resolve(path, is_source=is_upload)
+            return await self._children.with_broker(
+                source.uid, source.by or by, lambda broker: broker.resolve_several(paths, is_source=is_upload)
             )
         except BrokerError as error:
             raise failed(code_of_broker_error(error), error) from error
@@ -162,7 +189,16 @@ class Adding:
             raise failed(CHILD_ENDED, error) from error
         except RefusedError as error:
             raise failed(error.hresult, error) from error
-        return File(remote_name=url, local_name=path, directory=directory, name=name, is_upload=is_upload)
+
+
+def _bunch(pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """The first, and the next ones of the same directory that a message has room for."""
+    folder, room = posixpath.dirname(pairs[0][1]), NAMES_BYTES
+    for count, (_, path) in enumerate(pairs):
+        room -= len(json.dumps(posixpath.basename(path)))
+        if count and (posixpath.dirname(path) != folder or room < 0 or count == FILES_AT_ONCE):
+            return pairs[:count]
+    return pairs
 
 
 def _of_parts(file: File, parts: tuple[Range, ...]) -> File:

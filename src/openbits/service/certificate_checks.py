@@ -2,10 +2,7 @@
 
 Asked after the usual checks, before a request is sent. The callback is a subscriber, as that of notices is, and not
 persisted; that a job needs one is (V6): without it, no server is talked to over TLS. What was accepted is not asked
-again until another callback is set (V4).
-
-The connection that stops between handshake and request to ask is not built yet: `refusal` says what happens instead,
-and the worker makes no TLS connection while there is one.
+again until another callback is set (V4), and what is being asked is not asked twice.
 """
 
 import asyncio
@@ -30,6 +27,20 @@ ANSWER_SECONDS = 120.0
 """A callback that does not return within this time is not reachable: its job must not hold a slot for ever."""
 
 
+Pair = tuple[str, bytes]
+"""host:port and SHA-256 of the certificate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a server showed: certificates are DER."""
+
+    file_index: int
+    server: str
+    certificate: bytes
+    chain: tuple[bytes, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Question:
     """Asked and not answered yet."""
@@ -45,6 +56,8 @@ class CertificateChecks:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._questions: dict[int, Question] = {}
+        self._asked: dict[tuple[CertificateCallback, Pair], asyncio.Task[int]] = {}
+        """What is being asked: by which callback, and of what. Several files of a job may want to know the same."""
         self._numbers = itertools.count(1)
 
     async def set(self, record: Record, subscriber: Subscriber | None, sees: int | None) -> None:
@@ -71,6 +84,17 @@ class CertificateChecks:
         pair = (server, hashlib.sha256(certificate).digest())
         if pair in callback.accepted:
             return codes.S_OK
+        key = (callback, pair)
+        if key not in self._asked:
+            shown = Shown(file_index=file_index, server=server, certificate=certificate, chain=tuple(chain))
+            asking = self._asked[key] = asyncio.get_running_loop().create_task(self._answer(record, target, shown))
+            asking.add_done_callback(lambda _: self._asked.pop(key))
+        hresult = await asyncio.shield(self._asked[key])
+        if hresult == codes.S_OK:
+            callback.accepted.add(pair)
+        return hresult
+
+    async def _answer(self, record: Record, target: Subscriber, shown: Shown) -> int:
         number = next(self._numbers)
         question = self._questions[number] = Question(record.job_id, target)
         target.put(
@@ -81,23 +105,20 @@ class CertificateChecks:
                 "job_id": str(record.job_id),
                 "question": {
                     "number": number,
-                    "file_index": file_index,
-                    "server": server,
-                    "certificate": base64.b64encode(certificate).decode(),
-                    "chain": [base64.b64encode(one).decode() for one in chain],
+                    "file_index": shown.file_index,
+                    "server": shown.server,
+                    "certificate": base64.b64encode(shown.certificate).decode(),
+                    "chain": [base64.b64encode(one).decode() for one in shown.chain],
                 },
             }
         )
         try:
-            hresult = await asyncio.wait_for(question.answer, ANSWER_SECONDS)
+            return await asyncio.wait_for(question.answer, ANSWER_SECONDS)
         except TimeoutError:
-            log.warning("certificate_unanswered job=%s server=%s", record.job_id, server)
+            log.warning("certificate_unanswered job=%s server=%.100r", record.job_id, shown.server)
             return codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED
         finally:
             del self._questions[number]
-        if hresult == codes.S_OK:
-            callback.accepted.add(pair)
-        return hresult
 
     def answer(self, number: int, uid: int, hresult: int) -> None:
         """The callback returned: S_OK accepts, everything else refuses. Raises E_INVALIDARG."""
@@ -115,15 +136,12 @@ class CertificateChecks:
 
 
 def refusal(engine: Engine, record: Record) -> BitsError | None:
-    """Why this job may make no TLS connection now; None if it needs no callback."""
-    if not record.job.needs_certificate_callback:
+    """Why this job may make no TLS connection now; None if it needs no callback, or has somebody to ask (V3, V6)."""
+    if not record.job.needs_certificate_callback or _target(engine, record) is not None:
         return None
-    context = ErrorContext.SERVER_CERTIFICATE_CALLBACK
-    if _target(engine, record) is None:
-        code = codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED
-        return BitsError(code, "the program that checks the certificates of servers is gone", context=context)
-    text = "asking the certificate callback of a job is not built yet, so nothing was connected over TLS"
-    return BitsError(codes.E_NOTIMPL, text, context=context)
+    code = codes.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED
+    text = "the program that checks the certificates of servers is gone; set it again, then resume the job"
+    return BitsError(code, text, context=ErrorContext.SERVER_CERTIFICATE_CALLBACK)
 
 
 def _target(engine: Engine, record: Record) -> Subscriber | None:

@@ -11,6 +11,9 @@ from openbits.channel import ChannelClosedError, Message
 QUEUE_LIMIT = 4096
 """Unsent messages after which a peer that does not read counts as dead."""
 
+MESSAGES_AT_ONCE = 64
+"""Messages taken before others have their turn: a peer that never stops writing must not be all that is served."""
+
 
 class AsyncChannel:
     """Sends without waiting and hands every received message to `on_message`; `on_closed` is called once, at the end.
@@ -23,12 +26,15 @@ class AsyncChannel:
         sock: socket.socket,
         on_message: Callable[[Message, list[int]], None],
         on_closed: Callable[[], None],
+        *,
+        most_descriptors: int = channel.MAX_DESCRIPTORS,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
         self._on_closed = on_closed
+        self._most_descriptors = most_descriptors
         self._unsent: deque[tuple[bytes, Sequence[int]]] = deque()
         self.is_closed = False
         self._loop.add_reader(sock, self._read)
@@ -80,9 +86,11 @@ class AsyncChannel:
         self._loop.remove_writer(self._socket)
 
     def _read(self) -> None:
-        while not self.is_closed:
+        for _ in range(MESSAGES_AT_ONCE):
+            if self.is_closed:
+                return
             try:
-                message, descriptors = channel.receive(self._socket)
+                message, descriptors = channel.receive(self._socket, most_descriptors=self._most_descriptors)
             except BlockingIOError:
                 return
             except ChannelClosedError:

@@ -25,7 +25,7 @@ from openbits.core.model import CommandLine, Identity, Job, JobId
 from openbits.core.wording import label
 from openbits.failpoints import failpoint
 from openbits.service import audit
-from openbits.service.children import Child, ChildLostError, Key
+from openbits.service.child import Child, ChildLostError, Key
 from openbits.service.engine import Engine
 from openbits.service.identities import name_of_uid
 from openbits.service.record import Record

@@ -9,14 +9,22 @@ import enum
 import grp
 import tomllib
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from openbits.core.access import Settings as AccessSettings
+from openbits.core.proxies import BadProxiesError
+from openbits.core.proxies import Settings as ProxySettings
+from openbits.core.proxy_files import Table
 from openbits.core.sessions import LogonRequired
 from openbits.core.system import SYSTEM_CA_FILES
 
 PRIVILEGED_GROUPS = ("root", "sudo", "wheel", "admin", "disk", "shadow", "kmem", "docker", "lxd", "libvirt")
+
+
+PERSONAL = frozenset({"proxy.toml", "credentials.toml"})
+"""What a broker reads for the jobs of a user, of any service, in the folder where a service of his own has settings."""
 
 
 class ConfigError(Exception):
@@ -38,6 +46,16 @@ class Clocks:
     first_byte_seconds: int = 60
     floor_bytes: int = 1024
     floor_seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """`[http]`: whether servers have to have what BITS documents, and networks that no job connects to."""
+
+    strict: bool = False
+    """True: no size, no ranges, HEAD refused are errors (jobs.md §9.1), as on Windows."""
+    denied_networks: tuple[str, ...] = ("169.254.0.0/16", "fe80::/10")
+    """Link-local addresses: machines in clouds give away their secrets there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +100,11 @@ class Config:
 
     tls: Tls = Tls()
     clocks: Clocks = Clocks()
+    http: Http = Http()
     identity: IdentityRules = IdentityRules()
     sessions: Sessions = Sessions()
     log: Log = Log()
+    proxy: Table = Table()
 
     def access_settings(self) -> AccessSettings:
         """The identity rules with group names resolved; a name without a group is left out."""
@@ -94,6 +114,10 @@ class Config:
             administrators=frozenset(administrators), privileged_groups=frozenset(privileged), group_names=privileged
         )
 
+    def proxy_settings(self) -> ProxySettings | None:
+        """What `[proxy]` means; None: nothing. Raises BadProxiesError."""
+        return self.proxy.settings("the settings of the service")
+
     def ca_file(self) -> str | None:
         """The file with the trusted certificates: the setting, else the first that the system has."""
         if self.tls.ca_file:
@@ -101,10 +125,14 @@ class Config:
         return next((path for path in SYSTEM_CA_FILES if Path(path).is_file()), None)
 
 
-def load(folder: Path) -> Config:
-    """Read the configuration folder; a folder that does not exist gives the defaults. Raises ConfigError."""
+def load(folder: Path, *, is_users_own: bool = False) -> Config:
+    """Read the configuration folder; a folder that does not exist gives the defaults. Raises ConfigError.
+
+    `is_users_own`: it is the folder of a user, who keeps files there that are no settings of a service (PERSONAL).
+    """
     merged: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+    passed_over = PERSONAL if is_users_own else frozenset[str]()
+    for path in sorted(path for path in folder.glob("*.toml") if path.name not in passed_over):
         try:
             document = tomllib.loads(path.read_text())
         except (OSError, ValueError) as error:
@@ -113,10 +141,31 @@ def load(folder: Path) -> Config:
             _check(path, name, table)
             merged.setdefault(name, {}).update(table)
     values = {name: _SECTIONS[name](**_typed(name, table)) for name, table in merged.items()}
-    return Config(**values)
+    config = Config(**values)
+    try:
+        config.proxy_settings()
+    except BadProxiesError as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    return config
 
 
-_SECTIONS: dict[str, Any] = {"tls": Tls, "clocks": Clocks, "identity": IdentityRules, "sessions": Sessions, "log": Log}
+_SECTIONS: dict[str, Any] = {
+    "tls": Tls,
+    "clocks": Clocks,
+    "http": Http,
+    "identity": IdentityRules,
+    "sessions": Sessions,
+    "log": Log,
+    "proxy": Table,
+}
+
+
+_KINDS = {
+    tuple: "a list of texts",
+    bool: "true or false",
+    int: "a whole number above 0",
+    str: "a text",
+}
 
 
 def _check(path: Path, name: str, table: object) -> None:
@@ -127,20 +176,35 @@ def _check(path: Path, name: str, table: object) -> None:
     for key, value in table.items():
         if key not in defaults:
             raise ConfigError(f"{path}: unknown key {name}.{key}; known: {', '.join(sorted(defaults))}")
-        expected = defaults[key]
-        if isinstance(expected, enum.StrEnum):
-            if value not in set(type(expected)):
-                raise ConfigError(f"{path}: {name}.{key} must be one of {', '.join(type(expected))}")
-            continue
-        if isinstance(expected, tuple):
-            is_right = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        elif isinstance(expected, int):
-            is_right = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        else:
-            is_right = isinstance(value, str)
-        if not is_right:
-            kind = {tuple: "a list of texts", int: "a whole number above 0", str: "a text"}[type(expected)]
-            raise ConfigError(f"{path}: {name}.{key} must be {kind}")
+        rule = _broken_rule(defaults[key], value)
+        if rule:
+            raise ConfigError(f"{path}: {name}.{key} must be {rule}")
+        if key == "denied_networks":
+            _check_networks(path, value)
+
+
+def _broken_rule(default: object, value: object) -> str:
+    """What a value of the kind of the default has to be; empty if it is."""
+    if isinstance(default, enum.StrEnum):
+        known = list(type(default))
+        return "" if value in known else f"one of {', '.join(known)}"
+    if isinstance(default, tuple):
+        is_right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    elif isinstance(default, bool):
+        is_right = isinstance(value, bool)
+    elif isinstance(default, int):
+        is_right = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    else:
+        is_right = isinstance(value, str)
+    return "" if is_right else _KINDS[type(default)]
+
+
+def _check_networks(path: Path, networks: list[str]) -> None:
+    for text in networks:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            raise ConfigError(f"{path}: http.denied_networks: {error}") from error
 
 
 def _typed(name: str, table: dict[str, Any]) -> dict[str, Any]:

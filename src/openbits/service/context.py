@@ -17,6 +17,7 @@ from openbits.service.logons import Logons
 from openbits.service.notify import Notifier
 from openbits.service.ownership import Ownership
 from openbits.service.policies import PolicyWatch
+from openbits.service.proxy_settings import ProxyLookup
 from openbits.service.publishing import Publishing
 from openbits.service.quotas import Quotas
 from openbits.service.spawner_link import SpawnerLink
@@ -40,6 +41,7 @@ class Context:
     tokens: Tokens
     engine: Engine
     children: Children
+    proxies: ProxyLookup
     adding: Adding
     ownership: Ownership
     publishing: Publishing

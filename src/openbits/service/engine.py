@@ -66,7 +66,7 @@ KINDS: dict[type[events.Event], str] = {
     events.SetHelperTokenFlags: "token",
     events.HelperTokenSet: "token",
     events.TakeOwnership: "owner",
-    events.FileTransferred: "file-transferred",
+    events.FilesTransferred: "file-transferred",
 }
 """Stored event kinds besides `created`, `state` and `removed`; a state change is always an event of its own."""
 
@@ -266,16 +266,14 @@ class Engine:
         failpoint("step.taken")
         if record.owner_uid != owner_uid:
             self._index.hand_over(record, owner_uid)
-        record.drop_useless_spare()
-        if isinstance(event, events.FileTransferred):
-            record.live_bytes = None  # the next file has none yet
+        record.drop_useless_spares()
         kinds = [KINDS[type(event)]] if type(event) in KINDS else []
         if after.state is not before.state:
             kinds.append("state")
             self._entered(record, self._loaded_at if isinstance(event, events.ServiceRestarted) else now.boot)
             log.info("job_state job=%s from=%s to=%s", after.job_id, before.state.name, after.state.name)
         self._index.enter(record)
-        changed = event if lifecycle.is_modification(before, event, after) else None
+        changed = event if lifecycle.is_told_of(before, event, after) else None
         committed = self._commit(record, before, effects, kinds, changed)
         if after.owner is not before.owner or after.leftovers is not before.leftovers:
             self.let_go(lifecycle.admitted_uids(before) - lifecycle.admitted_uids(after))
@@ -305,7 +303,7 @@ class Engine:
             self._owners_served[record.job.owner.uid] = now
         record.look_again_at = now + CONDITION_SECONDS if record.job.retry_by_event else None
         if not state.is_active:
-            record.live_bytes = None
+            record.live.clear()
             record.phase = ""
 
     def _commit(
@@ -391,7 +389,7 @@ class Engine:
 
     def progressed(self, record: Record) -> None:
         """Tell subscribers of bytes or a phase: at most every half second a job, and of what came last in any case."""
-        if record.live_bytes is not None:
+        if record.live:
             self.on_change(record, None)
         early_by = record.last_progress_at + PROGRESS_SECONDS - self.now().boot
         if early_by <= 0:
@@ -441,7 +439,7 @@ class Engine:
             last_served_at=record.last_served_at,
             owner_last_served_at=self._owners_served.get(record.owner_uid, scheduler.NEVER),
             logon_needed=self._logon_needed(record.owner_uid),
-            is_resumable=record.state is not JobState.TRANSFERRING or _is_resumable(record.job),
+            is_resumable=record.state is not JobState.TRANSFERRING or _is_resumable(record),
         )
 
     def reschedule(self) -> None:
@@ -492,10 +490,8 @@ def _not_stored(error: BaseException) -> BitsError:
     )
 
 
-def _is_resumable(job: Job) -> bool:
+def _is_resumable(record: Record) -> bool:
     """False while a stop would lose bytes: the server named no version that a later request could ask for."""
-    current = job.next_file
-    if current is None:
-        return True
-    validators = job.files[current].validators
-    return validators.etag is not None or validators.last_modified is not None
+    known = [record.job.files[index].validators for index in record.live]
+    is_proven = all(validators.etag is not None or validators.last_modified is not None for validators in known)
+    return is_proven and record.job.is_resumable

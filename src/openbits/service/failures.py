@@ -7,7 +7,8 @@ from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import File, JobError
 from openbits.core.wording import public_url
-from openbits.service.children import BrokerError, ChildLostError
+from openbits.service.child import ChildLostError
+from openbits.service.file_broker import BrokerError
 from openbits.service.spawner_link import RefusedError
 
 log = logging.getLogger("openbits.manager")

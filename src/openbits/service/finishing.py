@@ -2,6 +2,7 @@
 
 import errno
 import stat
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from posixpath import basename
 
@@ -9,7 +10,8 @@ from openbits.core import codes, names
 from openbits.core.enums import ErrorContext, FileAclFlags
 from openbits.core.errors import BitsError
 from openbits.core.model import File, Job
-from openbits.service.children import Attributes, Broker, BrokerError, Children
+from openbits.service.children import Children
+from openbits.service.file_broker import Attributes, BrokerError, Publication
 from openbits.service.identities import Source
 
 _PARTS = {FileAclFlags.OWNER: "owner", FileAclFlags.GROUP: "group", FileAclFlags.DACL: "acl"}
@@ -47,21 +49,23 @@ async def dress(children: Children, maker: Source, file: File, like: Attributes,
         raise
 
 
-async def publish(children: Children, maker: Source, job: Job, file: File) -> None:
-    """Give the temporary file its time, its rights and its final name; that it was done before is fine (P6).
+async def publish(children: Children, maker: Source, job: Job, files: Sequence[File]) -> int:
+    """Give temporary files of one directory their times, rights and final names; that it was done before is fine (P6).
 
-    Raises BrokerError, RefusedError, ChildLostError.
+    How many of them, in their order; those behind one that cannot be published are not. Raises BrokerError,
+    RefusedError, ChildLostError.
     """
-    temporary = file.temporary
-    if temporary is None:
+    directory, publications = files[0].made_in, [_publication(job, file) for file in files]
+    return await children.with_broker(maker.uid, maker.by, lambda broker: broker.publish(directory, publications))
+
+
+def _publication(job: Job, file: File) -> Publication:
+    if file.temporary is None:
         raise ValueError(f"{file.local_name} has no temporary file")
     is_kept = file.has_source_acl or (file.is_upload and "acl" in parts_to_keep(job, file))
     umask = None if is_kept else _umask(job, file)
-
-    async def act(broker: Broker) -> None:
-        await broker.publish(file.made_in, temporary, _final_name(file), umask, _modified_ns(file))
-
-    await children.with_broker(maker.uid, maker.by, act)
+    name, modified_ns = _final_name(file), _modified_ns(file)
+    return Publication(temporary=file.temporary, name=name, umask=umask, modified_ns=modified_ns)
 
 
 def is_lost(failure: Exception) -> bool:

@@ -14,6 +14,7 @@ from openbits.service.methods_files import FileMethods
 from openbits.service.methods_jobs import JobMethods
 from openbits.service.methods_options import OptionMethods
 from openbits.service.methods_policies import PolicyMethods
+from openbits.service.methods_proxies import ProxyMethods
 from openbits.service.methods_replies import ReplyMethods
 from openbits.service.methods_tokens import TokenMethods
 
@@ -27,6 +28,7 @@ class ServiceInterface(
     TokenMethods,
     EventMethods,
     PolicyMethods,
+    ProxyMethods,
     VarlinkInterface,
     name=INTERFACE,
 ):

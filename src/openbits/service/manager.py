@@ -33,19 +33,22 @@ from openbits.service.accounts import system_uid_max
 from openbits.service.adding import Adding
 from openbits.service.certificate_checks import CertificateChecks
 from openbits.service.certificates import Certificates
-from openbits.service.children import Children, Worker
+from openbits.service.children import Children
 from openbits.service.commands import Commands
 from openbits.service.connections import Caller, serve
 from openbits.service.context import Context
 from openbits.service.engine import Engine
+from openbits.service.entrusting import Entrusting
 from openbits.service.events import EventStream
 from openbits.service.identities import named
 from openbits.service.inactivity import Inactivity
 from openbits.service.interface import ServiceInterface
 from openbits.service.logons import Logons
+from openbits.service.network_worker import Worker
 from openbits.service.notify import Notifier
 from openbits.service.ownership import Ownership
 from openbits.service.policies import FOLDER, PolicyError, PolicyWatch
+from openbits.service.proxy_settings import ProxyLookup
 from openbits.service.publishing import Publishing
 from openbits.service.quotas import Quotas
 from openbits.service.record import Record
@@ -72,7 +75,7 @@ def run(control: socket.socket) -> None:
     logging.getLogger("asyncvarlink").setLevel(logging.ERROR)  # clients that leave in the middle are no news
     configured, credentials = channel.receive(control)
     try:
-        config = settings.load(Path(configured["config_dir"]))
+        config = settings.load(Path(configured["config_dir"]), is_users_own=configured["mode"] == "user")
         logging.getLogger().setLevel(config.log.level.upper())
         policies = PolicyWatch(Path(configured["config_dir"]) / FOLDER)
         store = open_store(Path(configured["store_dir"]))
@@ -195,6 +198,7 @@ class Manager:
             tokens=Tokens(link, engine, children, self._sessions),
             engine=engine,
             children=children,
+            proxies=ProxyLookup(children, self._config.proxy_settings(), system_uid_max()),
             adding=adding,
             ownership=Ownership(engine, adding, temporaries, access),
             publishing=publishing,
@@ -205,7 +209,8 @@ class Manager:
             certificates=Certificates(children, Path(self._configured["config_dir"])),
             store=self._store,
         )
-        transfers = Transfers(engine, children, temporaries, self._vault)
+        entrusting = Entrusting(children, self._vault, context.certificates, context.proxies)
+        transfers = Transfers(engine, children, temporaries, entrusting, context.certificate_checks)
         engine.hands = Hands(transfers, publishing, context.notifier, commands)
         engine.on_change = context.notifier.changed
         return context
@@ -298,7 +303,8 @@ class Manager:
                 descriptors.append(os.open(self._ca_file, os.O_RDONLY | os.O_CLOEXEC))
             except OSError as error:
                 log.error("ca_file_unreadable path=%s why=%s", self._ca_file, os.strerror(error.errno or errno.EIO))  # noqa: TRY400  # the text says it all
-        worker.configure({"op": "configure", "limits": limits}, descriptors)
+        rules = {"is_strict": self._config.http.strict, "denied_networks": self._config.http.denied_networks}
+        worker.configure({"op": "configure", "limits": limits, "http": rules}, descriptors)
 
     def _commit_failed(self, error: BaseException) -> None:
         if not self._stopped.done():  # the first one says it all; once stopped, the writer takes nothing more
@@ -343,6 +349,8 @@ class Hands:
                 self._transfers.start(record, effect)
             case events.StopTransfer():
                 self._transfers.stop(record)
+            case events.RepositionTransfer():
+                self._transfers.reposition(record, effect)
             case events.PublishFiles():
                 self._publishing.publish(record)
             case events.RemoveTemporaries():

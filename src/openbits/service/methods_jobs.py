@@ -10,7 +10,7 @@ from asyncvarlink import FileDescriptor, varlinkmethod
 from openbits.api.wire import JobInfo, PropertyValues
 from openbits.core import codes, events, lifecycle, property_rules
 from openbits.core.access import Verb
-from openbits.core.enums import JobType
+from openbits.core.enums import JobState, JobType
 from openbits.core.errors import BitsError
 from openbits.core.model import CommandLine
 from openbits.core.wording import name_of
@@ -138,7 +138,10 @@ class JobMethods(Methods):
         """Make the job runnable."""
         opened = self._handle(handle)
         found = await self._context.adding.places.find(opened.record, opened.by)
+        is_at_rest = opened.record.state in {JobState.SUSPENDED, JobState.TRANSIENT_ERROR, JobState.ERROR}
+        is_hurried = is_at_rest and opened.record.job.was_resumed
         committed = self._engine.apply(opened.record, events.Resume())
+        opened.record.is_hurried = is_hurried
         for directory in found:
             self._engine.apply(opened.record, directory)
         await committed

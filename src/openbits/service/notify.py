@@ -23,6 +23,7 @@ from openbits.core import codes, events, notices
 from openbits.core.enums import Notice
 from openbits.core.errors import BitsError
 from openbits.core.model import Job, JobId
+from openbits.core.moves import NOTICE_OF
 from openbits.core.notices import Due
 from openbits.core.wording import name_of
 from openbits.failpoints import failpoint
@@ -126,8 +127,10 @@ class Notifier:
     def changed(self, record: Record, event: events.Event | None) -> None:
         """A step changed the job by this event, or, if it is None, bytes arrived (`Engine.on_change`)."""
         if record.subscriber_id:
-            self._modifications.happened(record)
-            if isinstance(event, events.RangesFilled):
+            is_filled = isinstance(event, events.RangesFilled)
+            if not (is_filled and record.job.state in NOTICE_OF):  # which has a notice of its own (§12.1)
+                self._modifications.happened(record)
+            if isinstance(event, events.RangesFilled) and not record.job.files[event.file_index].ranges:
                 self._modifications.ranges_filled(record, event.file_index, event.ranges)
 
     def flight(self, job_id: JobId, notice_seq: int, uid: int, subscriber_id: str | None) -> Flight | None:

@@ -1,76 +1,78 @@
-"""What a network worker is told of one file: the order, and the memory file with what was entrusted to the job.
+"""What a network worker is told of one file: the order (docs/processes.md, "Manager ↔ network worker").
 
-Everything in here reads a job and makes a message (docs/processes.md, "Manager ↔ network worker"). Whatever the worker
-must not see in the order, because messages may be logged and their length is limited, is in the memory file.
+Everything in here reads a job and makes a message. What must not be in a message, because messages may be logged and
+their length is limited, is in the memory files of `entrusting`.
 """
 
-import json
-import os
-
 from openbits.channel import Message
-from openbits.core import codes, names, proxies, secrets
+from openbits.core import codes, names
 from openbits.core.enums import ErrorContext, Priority, SecurityFlags
-from openbits.core.errors import BitsError
 from openbits.core.model import File, Job
-from openbits.core.properties import Properties
-from openbits.service import certificate_checks
+from openbits.core.proxies import Settings
+from openbits.service import certificate_checks, entrusting, proxy_settings
 from openbits.service.engine import Engine
 from openbits.service.failures import CannotFetchError
 from openbits.service.record import Record
-from openbits.service.vault import Vault
 
 
 def check(job: Job, file: File) -> None:
     """What forbids an attempt before anything is opened. Raises BitsError, CannotFetchError."""
-    _check_whole(job, file)
     if names.path_of(file.present_remote_name) is None:
         _check_http(job, file)
+        entrusting.check(job, file)
 
 
-def made(engine: Engine, record: Record, file: File, offset: int) -> Message:
-    """The order to move this file from `offset` on."""
+def made(engine: Engine, record: Record, file: File, offset: int, proxy: Settings) -> Message:
+    """The order to move this file from `offset` on. `proxy`: the settings in effect."""
     validators = file.validators
     properties = record.job.properties
     refusal = certificate_checks.refusal(engine, record)
     return {
-        "url": file.present_remote_name,
+        "url": _asked_name(record.job, file),
+        "given_url": file.client_remote_name,
         "is_upload": file.is_upload,
         "offset": offset,
         "validators": {
             "size_bytes": validators.size_bytes,
             "etag": validators.etag,
             "last_modified": validators.last_modified,
+            "media_type": validators.media_type,
         },
+        "security_flags": int(properties.security_flags),
+        "authentication": entrusting.rules(engine.policies),
         "is_foreground": properties.priority is Priority.FOREGROUND,
-        "proxy": {
-            "usage": properties.proxy_usage.name.lower(),
-            "list": properties.proxy_list,
-            "bypass": properties.proxy_bypass_list,
-        },
+        "method": properties.http_method or "GET",
+        "is_dynamic": properties.dynamic_content,
+        "size_limit_bytes": _size_limit(record.job, file),
+        "rate_bytes_per_second": properties.maximum_rate_bytes_per_second,
+        "is_on_demand": properties.on_demand_mode,
+        "segments": properties.segments,
+        "proxy": proxy_settings.message_of(proxy),
+        "has_certificate_callback": record.job.needs_certificate_callback,
         "tls_refusal": None if refusal is None else {"hresult": refusal.hresult, "detail": refusal.text},
     }
 
 
-def entrusted(vault: Vault, job: Job, file: File) -> list[int]:
-    """What was entrusted to the job and goes into its requests: a memory file, which no message has room for."""
+def _asked_name(job: Job, file: File) -> str:
+    """A redirect that is reported is followed anew each time; the target of one that is not allowed is the name now."""
+    is_followed = SecurityFlags.REDIRECT_DISALLOW not in job.properties.security_flags
+    return file.client_remote_name if is_followed else file.present_remote_name
+
+
+def peer(job: Job, file: File) -> str:
+    """Scheme, host and port that the first request goes to, as `service.hosts` knows them; empty: no web server."""
     if names.path_of(file.present_remote_name) is not None:
-        return []
-    headers = vault.headers(job)
-    if headers is None:
-        return []
-    memory = os.memfd_create("entrusted", os.MFD_CLOEXEC)
-    os.write(memory, json.dumps({"headers": secrets.fields_of(headers)}).encode())
-    os.lseek(memory, 0, os.SEEK_SET)
-    return [memory]
+        return ""
+    return names.peer_of(_asked_name(job, file))
 
 
-def _check_whole(job: Job, file: File) -> None:
-    """Rather nothing than another file than the one that was asked for, or bytes that nobody requested (§8.9)."""
-    step = "add the whole file to another job" if file.ranges else "switch on_demand_mode off to get the file"
-    if file.ranges or job.properties.on_demand_mode:
-        kind = "a file with ranges" if file.ranges else "ranges on demand"
-        text = f"cannot fetch {kind}: this version transfers whole files only; {step}"
-        raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
+def _size_limit(job: Job, file: File) -> int | None:
+    """How large this file may be: what the others have, or are known to have, counts too (jobs.md §13)."""
+    most = job.properties.max_download_size_bytes
+    if most is None:
+        return None
+    others = sum(max(other.size_bytes or 0, other.arrived_bytes) for other in job.files if other is not file)
+    return max(0, most - others)
 
 
 def _check_http(job: Job, file: File) -> None:
@@ -78,24 +80,14 @@ def _check_http(job: Job, file: File) -> None:
     if file.is_upload:
         text = "uploads to web servers need the upload protocol, which this version does not have; use file:///path"
         raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
-    settings = job.properties
-    ignored = _would_be_ignored(settings)
-    if ignored:
-        text = f"cannot honour {ignored} yet, and does not connect without; take it back to transfer the job"
-        raise CannotFetchError(codes.E_NOTIMPL, text, context=ErrorContext.GENERAL_TRANSPORT)
-    try:
-        proxies.of_settings(settings.proxy_usage, settings.proxy_list, settings.proxy_bypass_list)
-    except proxies.BadProxiesError as error:
-        code = codes.BG_E_INVALID_PROXY_INFO
-        raise BitsError(code, str(error), context=ErrorContext.GENERAL_TRANSPORT) from None
+    _check_dynamic(job)
+    proxy_settings.check(job.properties)
 
 
-def _would_be_ignored(settings: Properties) -> str:
-    """What makes a request safer, or another one, and is not built; empty if there is no such setting."""
-    if settings.http_method:
-        return f"the HTTP method {settings.http_method}"
-    if SecurityFlags.ENABLE_CRL_CHECK in settings.security_flags:
-        return "the check of revocation lists (security_flags ENABLE_CRL_CHECK)"
-    if SecurityFlags.REDIRECT_DISALLOW in settings.security_flags:
-        return "the refusal of redirects (security_flags REDIRECT_DISALLOW)"
-    return ""
+def _check_dynamic(job: Job) -> None:
+    """It cannot be throttled, and only the foreground is not (jobs.md §13)."""
+    if job.properties.dynamic_content and job.properties.priority is not Priority.FOREGROUND:
+        text = "cannot fetch dynamic content in the background, since it cannot be throttled; set priority foreground"
+        raise CannotFetchError(
+            codes.BG_E_UNSUPPORTED_JOB_CONFIGURATION, text, context=ErrorContext.GENERAL_QUEUE_MANAGER
+        )

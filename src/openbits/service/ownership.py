@@ -14,9 +14,10 @@ from openbits.core.wording import label, name_of
 from openbits.identity import statedir
 from openbits.service import audit
 from openbits.service.adding import Adding
-from openbits.service.children import BrokerError, ChildLostError
+from openbits.service.child import ChildLostError
 from openbits.service.engine import Engine
 from openbits.service.failures import CHILD_ENDED, code_of_broker_error
+from openbits.service.file_broker import BrokerError
 from openbits.service.identities import Source
 from openbits.service.places import directories_of
 from openbits.service.record import Record

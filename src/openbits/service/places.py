@@ -12,7 +12,9 @@ from openbits.core.access import Use
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File
-from openbits.service.children import ANSWER_SECONDS, BrokerError, ChildLostError, Children
+from openbits.service.child import ChildLostError
+from openbits.service.children import Children
+from openbits.service.file_broker import ANSWER_SECONDS, BrokerError
 from openbits.service.identities import source_for
 from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie, RefusedError

@@ -2,19 +2,24 @@
 
 import asyncio
 import enum
+import json
 import logging
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections import deque
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 
 from openbits.core import codes, events, lifecycle
 from openbits.core.enums import ErrorContext, JobState
 from openbits.core.errors import BitsError
-from openbits.core.model import File, JobError, Leftover, Temporary
+from openbits.core.model import File, Job, JobError, Leftover, Temporary
 from openbits.core.wording import label
 from openbits.failpoints import failpoint
+from openbits.identity.broker import FILES_AT_ONCE
 from openbits.service import finishing
-from openbits.service.children import Broker, BrokerError, ChildLostError, Children
+from openbits.service.child import ChildLostError
+from openbits.service.children import Children
 from openbits.service.engine import Engine
 from openbits.service.failures import job_error_of
+from openbits.service.file_broker import NAMES_BYTES, Broker, BrokerError
 from openbits.service.identities import Source, source_of_maker
 from openbits.service.record import Record
 from openbits.service.spawner_link import RefusedError
@@ -84,23 +89,28 @@ class Publishing:
             self.settle(record)
 
     async def _publish_all(self, record: Record) -> tuple[JobError | None, int | None]:
-        """Rename one file after the other: the first error, and the index of the file if its temporary is lost."""
-        for index, file in enumerate(record.job.files):
-            if not file.is_transferred or file.is_published or file.temporary is None:
-                continue
+        """Rename the files in their order: the first error, and the index of the file if its temporary is lost."""
+        waiting = deque(index for index, file in enumerate(record.job.files) if _is_to_be_published(file))
+        while waiting:
+            index, file = waiting[0], record.job.files[waiting[0]]
+            bunch = _bunch(record.job, waiting)
             try:
-                await self._publish_one(record, file, file.temporary)
+                count = await self._publish_some(record, [record.job.files[each] for each in bunch])
             except Exception as failure:  # noqa: BLE001  # every way to fail is the answer to Complete
                 error = job_error_of(failure, file, index, self._engine.now().wall, _label_of_maker(record, file))
                 return error, index if finishing.is_lost(failure) else None
             failpoint("complete.renamed")
-            await self._engine.apply(record, events.FilePublished(file_index=index))
+            await self._engine.apply(record, events.FilesPublished(file_indexes=tuple(bunch[:count])))
             failpoint("complete.row-written")
+            for _ in range(count):
+                waiting.popleft()
         return None, None
 
-    async def _publish_one(self, record: Record, file: File, temporary: Temporary) -> None:
+    async def _publish_some(self, record: Record, files: Sequence[File]) -> int:
+        temporary = files[0].temporary
+        assert temporary is not None, f"{files[0].local_name} has no temporary file"  # noqa: S101  # the type checker
         maker = _maker_of(record, temporary, ())  # a token of another job was not given for this (I-12)
-        await finishing.publish(self._children, maker, record.job, file)
+        return await finishing.publish(self._children, maker, record.job, files)
 
     async def _remove(self, record: Record) -> None:
         """Remove what is of no use now; then a job that was over by then is answered."""
@@ -136,6 +146,27 @@ class Publishing:
             log.warning("temporary_kept job=%s name=%s why=%s", record.job.job_id, temporary.name, error)
             return Removal.NOT_OURS if isinstance(error, BrokerError) and error.step == "changed" else Removal.KEPT
         return Removal.DONE
+
+
+def _is_to_be_published(file: File) -> bool:
+    return file.is_transferred and not file.is_published and file.temporary is not None
+
+
+def _bunch(job: Job, waiting: Iterable[int]) -> list[int]:
+    """The first of those that wait, and the next ones of the same directory and maker that a message has room for."""
+    bunch, room = list[int](), NAMES_BYTES
+    for index in waiting:
+        first, file = job.files[bunch[0] if bunch else index], job.files[index]
+        room -= len(json.dumps(file.name))
+        is_alike = file.made_in == first.made_in and _maker_uid(file) == _maker_uid(first)
+        if bunch and (not is_alike or room < 0 or len(bunch) == FILES_AT_ONCE):
+            break
+        bunch.append(index)
+    return bunch
+
+
+def _maker_uid(file: File) -> int | None:
+    return None if file.temporary is None else file.temporary.uid
 
 
 def _maker_of(record: Record, temporary: Temporary, others: Iterable[Record]) -> Source:

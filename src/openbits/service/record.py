@@ -35,10 +35,17 @@ class Shelf:
         self._size = 0
 
     def put(self, record: "Record", before: Job | None, after: Job) -> None:
-        """A record holds `after` now, and held `before`; others may have to make room."""
-        self._size += _size(after) - (_size(before) if before is not None else 0)
+        """A record holds `after` now, and held `before`; others may have to make room.
+
+        How much it takes is looked at when it comes, and with each change while it is not active: a job on
+        the move is kept in any case, and one of thousands of files takes a step for each bunch of them.
+        """
         if before is None:
             self._held.append(record)
+        if before is None or not after.state.is_active or len(before.files) != len(after.files):
+            size = _size(after)
+            self._size += size - record.size
+            record.size = size
         for _ in range(min(LOOKS, len(self._held))):
             if self._size <= KEPT:
                 return
@@ -46,14 +53,14 @@ class Shelf:
             if oldest is record or oldest.is_busy:
                 self._held.append(oldest)
             else:
-                self._size -= _size(oldest.job)
+                self._size -= oldest.size
+                oldest.size = 0
                 oldest.let_go()
 
 
 class Spare(NamedTuple):
     """Read-only descriptor of an unfinished file that a helper made; see `service.temporaries`."""
 
-    file_index: int
     temporary: Temporary
     descriptor: int
 
@@ -84,9 +91,11 @@ class Record:
     """False after the job was forgotten: then there is nothing to read it from."""
     commits: int = 0
     """Changes of this job on their way to the disk."""
+    size: int = 0
+    """What the shelf counts for it; 0: the job is not in memory."""
     transfer: "asyncio.Task[None] | None" = None
-    live_bytes: int | None = None
-    """Bytes of the current file that arrived, not all of them on the disk yet; None outside a transfer."""
+    live: dict[int, int] = field(default_factory=dict)
+    """Bytes that arrived of each file on the move, by its index; not all of them on the disk yet."""
     phase: str = ""
     closing: "asyncio.Future[int] | None" = None
     """Result of the Complete or Cancel that is being carried out."""
@@ -94,7 +103,8 @@ class Record:
     """How the last run of its notify command failed."""
     complete_error: JobError | None = None
     """Why the last Complete failed; the job stays and says so."""
-    spare: Spare | None = None
+    spares: dict[int, Spare] = field(default_factory=dict)
+    """By the index of the file."""
     lost_temporaries: frozenset[int] = frozenset()
     """Indexes of files that began again because their temporary was gone; the next time is an error (OPEN-34)."""
     subscriber_id: str = ""
@@ -114,6 +124,8 @@ class Record:
     """When the job was last modified: its `modified_at` on the boot clock, which may be before the machine started."""
     told_of_expiry_at: float | None = None
     """The `changed_at` of which it was announced that the job will be cancelled for inactivity."""
+    is_hurried: bool = False
+    """Its next attempt, not its first, was asked for by hand: servers that want time are asked all the same."""
     look_again_at: float | None = None
     """Boot clock: when a job that waits for a condition to end is tried again; see `engine.CONDITION_SECONDS`."""
     _job: Job | None = None
@@ -188,23 +200,22 @@ class Record:
         return self._filing
 
     def keep_spare(self, file_index: int, temporary: Temporary, descriptor: int) -> None:
-        """Hold this descriptor, which belongs to the record from now on, in place of an earlier one."""
-        self._drop_spare()
-        self.spare = Spare(file_index, temporary, descriptor)
-        self.drop_useless_spare()
+        """Hold this descriptor, which belongs to the record from now on, in place of an earlier one of the file."""
+        self._drop_spare(file_index)
+        self.spares[file_index] = Spare(temporary, descriptor)
+        self.drop_useless_spares()
 
-    def drop_useless_spare(self) -> None:
-        """Let go of the spare unless its file is still the unfinished one of a job that may go on."""
-        if self.spare is None:
-            return
-        file = self.job.files[self.spare.file_index]
-        if self.job.state.is_final or file.is_transferred or file.temporary != self.spare.temporary:
-            self._drop_spare()
+    def drop_useless_spares(self) -> None:
+        """Let go of the spares but those of unfinished files of a job that may go on."""
+        for index, spare in list(self.spares.items()):
+            file = self.job.files[index]
+            if self.job.state.is_final or file.is_transferred or file.temporary != spare.temporary:
+                self._drop_spare(index)
 
-    def _drop_spare(self) -> None:
-        if self.spare is not None:
-            os.close(self.spare.descriptor)
-            self.spare = None
+    def _drop_spare(self, file_index: int) -> None:
+        spare = self.spares.pop(file_index, None)
+        if spare is not None:
+            os.close(spare.descriptor)
 
 
 def _size(job: Job) -> int:

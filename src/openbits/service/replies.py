@@ -8,8 +8,10 @@ from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import ReplyFile
 from openbits.core.wording import label, name_of
-from openbits.service.children import BrokerError, ChildLostError, Children
+from openbits.service.child import ChildLostError
+from openbits.service.children import Children
 from openbits.service.failures import CHILD_ENDED, code_of_broker_error
+from openbits.service.file_broker import BrokerError
 from openbits.service.identities import Source, source_for, source_of_maker
 from openbits.service.record import Record
 from openbits.service.spawner_link import Cookie, RefusedError

@@ -16,18 +16,22 @@ import errno
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
+from openbits.channel import close_all
 from openbits.core import access, codes, events, lifecycle
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File, Leftover, Temporary
 from openbits.core.wording import name_of
 from openbits.failpoints import failpoint
-from openbits.identity.broker import COPY_BYTES
-from openbits.service.children import Broker, BrokerError, ChildLostError, Children
+from openbits.identity.broker import COPY_BYTES, FILES_AT_ONCE
+from openbits.service.child import ChildLostError
+from openbits.service.children import Children
 from openbits.service.engine import Engine
+from openbits.service.file_broker import Broker, BrokerError
 from openbits.service.identities import Source
 from openbits.service.record import Record
 from openbits.service.spawner_link import RefusedError
@@ -42,7 +46,11 @@ MAX_SPARES = 64
 PASSING_TROUBLE = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EIO}
 """No reason to give up bytes: the next attempt may open the file."""
 
-Announce = Callable[[Temporary], Awaitable[None]]
+Announce = Callable[[int, Sequence[Temporary]], Awaitable[None]]
+"""Takes temporary files, and how many were made before the first of them."""
+
+Retract = Callable[[int], Awaitable[None]]
+"""Takes back all that were announced but so many, which were made."""
 
 
 class BytesLostError(Exception):
@@ -58,46 +66,64 @@ class Temporaries:
         self._settings = settings
 
     async def make(
-        self, maker: Source, directory: Directory, announce: Announce, retract: Announce, *, by_helper: bool
-    ) -> tuple[Temporary, int]:
-        """P3: a new file and its write-only descriptor.
+        self, maker: Source, directory: Directory, count: int, announce: Announce, retract: Retract, *, by_helper: bool
+    ) -> list[tuple[Temporary, int]]:
+        """P3: new files of one directory and their write-only descriptors; all of them, or an error is raised.
 
-        Its name is announced before it exists and its identity before a byte is written; `retract` takes back a name
-        of which no file was made.
+        Their names are announced before they exist and what proves them before a byte is written; `retract` takes back
+        the names of which no files were made.
         """
-        for _ in range(NAME_TRIES):
-            name = f".BIT{secrets.token_hex(4)}.tmp"
-            planned = Temporary(name=name, dev=directory.dev, ino=0, birth_ns=0, uid=maker.uid, by_helper=by_helper)
-            await announce(planned)
-            failpoint("transfer.name-committed")
-            try:
-                broker = await self._children.broker(maker.uid, maker.by)
-                made, descriptor = await broker.create(directory, name)
-                failpoint("transfer.file-created")
-            except BrokerError as error:
-                await retract(planned)
-                if error.errno == errno.EEXIST:
-                    continue
-                raise
-            try:
-                temporary = Temporary(**made, by_helper=by_helper)
-                await announce(temporary)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            failpoint("transfer.file-confirmed")
-            return temporary, descriptor
+        made: list[tuple[Temporary, int]] = []
+        try:
+            for _ in range(NAME_TRIES):
+                names = [f".BIT{secrets.token_hex(4)}.tmp" for _ in range(count - len(made))]
+                place = Temporary(name="", dev=directory.dev, ino=0, birth_ns=0, uid=maker.uid, by_helper=by_helper)
+                await announce(len(made), [replace(place, name=name) for name in names])
+                failpoint("transfer.name-committed")
+                try:
+                    await self._create(maker, directory, names, made, announce, by_helper=by_helper)
+                except BrokerError as error:
+                    await retract(len(made))
+                    if error.errno != errno.EEXIST:
+                        raise
+                else:
+                    return made
+        except BaseException:
+            close_all([descriptor for _, descriptor in made])
+            raise
+        close_all([descriptor for _, descriptor in made])
         raise BitsError(
             codes.from_errno(errno.EEXIST),
             f"cannot find a free name for a temporary file in {directory.path}",
             context=ErrorContext.LOCAL_FILE,
         )
 
+    async def _create(
+        self,
+        maker: Source,
+        directory: Directory,
+        names: Sequence[str],
+        made: list[tuple[Temporary, int]],
+        announce: Announce,
+        *,
+        by_helper: bool,
+    ) -> None:
+        """Have files of these names made, and add them to `made`; raises BrokerError at the first that cannot be."""
+        while names:
+            broker = await self._children.broker(maker.uid, maker.by)
+            new = await broker.create(directory, names[:FILES_AT_ONCE])
+            failpoint("transfer.file-created")
+            count, names = len(made), names[len(new) :]
+            made += [(Temporary(**proof, by_helper=by_helper), descriptor) for proof, descriptor in new]
+            await announce(count, [temporary for temporary, _ in made[count:]])
+            failpoint("transfer.file-confirmed")
+
     async def keep_spare(self, record: Record, index: int, helper: Source) -> None:
         """Have the helper's broker open its unfinished file for reading, for the time after the token."""
         file, token = record.job.files[index], record.helper_token
         temporary = file.temporary
-        if temporary is None or token is None or (record.spare is not None and record.spare.temporary == temporary):
+        kept = record.spares.get(index)
+        if temporary is None or token is None or (kept is not None and kept.temporary == temporary):
             return
         owner = record.job.owner
         if not access.may_hand_over(token.record.identity, owner, self._settings) or self._is_full(owner.uid):
@@ -115,21 +141,22 @@ class Temporaries:
         The caller holds `record.filing`. Raises BytesLostError; BitsError, BrokerError, RefusedError, ChildLostError
         if the adopter cannot make or fill its file, or nobody wants it any more.
         """
-        file = record.job.files[index]
+        file, planned = record.job.files[index], list[Leftover]()
 
-        async def note(temporary: Temporary) -> None:
-            leftover = Leftover(directory=file.made_in, temporary=temporary)
+        async def note(_: int, temporaries: Sequence[Temporary]) -> None:
+            leftover = Leftover(directory=file.made_in, temporary=temporaries[0])
+            planned.append(leftover)
             committed = self._engine.apply(record, events.LeftoverNoted(leftover=leftover))
             lifecycle.check_not_final(record.job)
             await committed
 
-        async def retract(temporary: Temporary) -> None:
-            gone = (Leftover(directory=file.made_in, temporary=temporary),)
+        async def retract(_: int) -> None:
+            gone = (planned[-1],)
             await self._engine.apply(record, events.TemporariesRemoved(file_indexes=(), leftovers=gone))
 
-        source = await self._source(record, file, adopter)
+        source = await self._source(record, index, adopter)
         try:
-            copy, descriptor = await self.make(adopter, file.made_in, note, retract, by_helper=by_helper)
+            ((copy, descriptor),) = await self.make(adopter, file.made_in, 1, note, retract, by_helper=by_helper)
             os.close(descriptor)
             await self._fill(record, file, adopter, copy, source)
         except BaseException:
@@ -157,8 +184,9 @@ class Temporaries:
                     raise BytesLostError(str(error)) from error
                 raise
 
-    async def _source(self, record: Record, file: File, adopter: Source) -> int:
-        temporary, spare = file.temporary, record.spare
+    async def _source(self, record: Record, index: int, adopter: Source) -> int:
+        file = record.job.files[index]
+        temporary, spare = file.temporary, record.spares.get(index)
         assert temporary is not None, f"{name_of(record.job)} has nothing to copy"  # noqa: S101  # for the type checker
         if spare is not None and spare.temporary == temporary:
             return os.dup(spare.descriptor)
@@ -178,7 +206,7 @@ class Temporaries:
         return await self._children.with_broker(reader.uid, reader.by, lambda broker: broker.read(directory, temporary))
 
     def _is_full(self, owner_uid: int) -> bool:
-        return sum(each.spare is not None for each in self._engine.records_of(owner_uid)) >= MAX_SPARES
+        return sum(len(each.spares) for each in self._engine.records_of(owner_uid)) >= MAX_SPARES
 
 
 async def _copy_piece(

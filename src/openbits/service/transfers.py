@@ -1,51 +1,100 @@
-"""Moving one file: brokers open, the network identity's worker moves the bytes (docs/processes.md).
+"""Moving the files of a job: brokers open, the network identity's worker moves the bytes (docs/processes.md).
 
-The file that is made is opened by its maker's broker: that of the local-file identity, or of the network identity for
-an upload to a file of this machine. A file that is read (`file:`) is opened by the other one's. Only descriptors cross
-from broker to worker. Everything that goes wrong ends as an `AttemptFailed` event (or `TokenLost`); its class in
-`core.codes` decides what happens next.
+An attempt is one run of the job's slot. It moves `parallel_files` files at a time in the order of the job, and prepares
+more ahead (`core.window`): their temporary files are made and their orders given before their turn comes, so the
+worker, which lets so many transfers have the network at a time, never waits for the disk or for us.
+
+What several files have in common is done once: names, proofs and ends of files are committed in bunches.
+
+Everything that goes wrong ends as an `AttemptFailed` event (or `TokenLost`); its class in `core.codes` decides what
+happens next. What goes wrong with a file that is only prepared counts in its turn, when nothing moves any more.
 """
 
 import asyncio
+import base64
 import logging
-import posixpath
 import random
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
 
-from openbits.channel import Message, close_all
-from openbits.core import codes, events, names
-from openbits.core.access import Use
+from openbits.channel import Message
+from openbits.core import codes, events, names, ranges, window
 from openbits.core.enums import ErrorContext
-from openbits.core.errors import BitsError
-from openbits.core.model import File, JobError, Validators
+from openbits.core.model import Directory, JobError, JobId, Range, Validators
 from openbits.core.wording import host_of, public_url
 from openbits.failpoints import failpoint
 from openbits.service import finishing, orders
-from openbits.service.children import Attributes, BrokerError, ChildLostError, Children, Worker
+from openbits.service.certificate_checks import CertificateChecks
+from openbits.service.child import ChildLostError
+from openbits.service.children import Children
 from openbits.service.engine import Engine
+from openbits.service.entrusting import Entrusting
 from openbits.service.failures import CannotFetchError, TemporaryLostError, job_error_of, path_of, protocol_of
-from openbits.service.identities import Source, source_for
-from openbits.service.opening import NOBODY, Opening, OvertakenError
+from openbits.service.file_transfer import FileTransfer
+from openbits.service.hosts import HeldBackError, Hosts
+from openbits.service.identities import Source
+from openbits.service.opening import Opening, OvertakenError
 from openbits.service.record import Record
 from openbits.service.temporaries import Temporaries
-from openbits.service.vault import Vault
 
 log = logging.getLogger("openbits.manager")
+
+COUNT_SECONDS = 0.01
+"""So long the end of a file waits for those of others, while other files move: one commit serves them all."""
+
+MOST_QUESTIONS = 2048
+"""About certificates, of one attempt, without an answer: 128 files at a time may have 16 connections each."""
+
+MOST_PARTS = 2 * ranges.MOST
+"""Of one file, apart from each other: more than can be asked for."""
 
 
 class Transfers:
     """Starts and stops attempts."""
 
-    def __init__(self, engine: Engine, children: Children, temporaries: Temporaries, vault: Vault) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        children: Children,
+        temporaries: Temporaries,
+        entrusting: Entrusting,
+        certificate_checks: CertificateChecks,
+    ) -> None:
+        self._certificate_checks = certificate_checks
+        self._hosts = Hosts(lambda: engine.now().boot)
         self._engine = engine
         self._children = children
         self._temporaries = temporaries
-        self._vault = vault
+        self._entrusting = entrusting
+        self._attempts: dict[JobId, Attempt] = {}
 
     def start(self, record: Record, effect: events.StartTransfer) -> None:
         """Carry out StartTransfer; an effect that a later step has overtaken does nothing."""
         if record.job.epoch == effect.epoch and record.job.state.is_active:
-            attempt = Attempt(self._engine, self._children, self._temporaries, record, effect, vault=self._vault)
+            opening = Opening(self._engine, self._children, self._temporaries, record, effect.epoch)
+            attempt = Attempt(
+                self._engine,
+                self._children,
+                self._entrusting,
+                opening,
+                record,
+                hosts=self._hosts,
+                certificate_checks=self._certificate_checks,
+            )
+            self._attempts[record.job_id] = attempt
             record.transfer = asyncio.get_running_loop().create_task(attempt.run())
+            record.transfer.add_done_callback(lambda _: self._forget(record.job_id, attempt))
+
+    def _forget(self, job_id: JobId, attempt: "Attempt") -> None:
+        if self._attempts.get(job_id) is attempt:
+            del self._attempts[job_id]
+
+    def reposition(self, record: Record, effect: events.RepositionTransfer) -> None:
+        """Carry out RepositionTransfer."""
+        attempt = self._attempts.get(record.job_id)
+        if attempt is not None:
+            attempt.reposition(effect.file_index)
 
     def stop(self, record: Record) -> None:
         """Carry out StopTransfer."""
@@ -55,322 +104,398 @@ class Transfers:
 
 
 class Attempt:
-    """One attempt at one file; cancelled as a task."""
+    """One run of the slot of a job; cancelled as a task."""
 
     def __init__(
         self,
         engine: Engine,
         children: Children,
-        temporaries: Temporaries,
+        entrusting: Entrusting,
+        opening: Opening,
         record: Record,
-        order: events.StartTransfer,
         *,
-        vault: Vault,
+        hosts: Hosts,
+        certificate_checks: CertificateChecks,
     ) -> None:
+        self._certificate_checks = certificate_checks
+        self._questions: set[asyncio.Task[None]] = set()
+        """To the certificate callback."""
+        self._hosts = hosts
+        self._is_hurried, record.is_hurried = record.is_hurried, False
         self._engine = engine
         self._children = children
-        self._temporaries = temporaries
-        self._vault = vault
+        self._entrusting = entrusting
+        self._opening = opening
         self._record = record
-        self._index = order.file_index
-        self._epoch = order.epoch
-        self._runs = 0
-        self._ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        """How a run of the worker ended: True if the file has to begin again."""
-        self._size: int | None = None
-        """Of the whole file, when the worker has moved all of it."""
-        self._opening = Opening(engine, children, temporaries, record, order)
-        self._local = self._network = NOBODY
-        self._acting = NOBODY
-        self._side = ErrorContext.LOCAL_FILE
-        """Which file a broker that fails now is concerned with."""
-        self._source: Attributes | None = None
-        """What is read, if that is a file of this machine."""
-
-    @property
-    def _file(self) -> File:
-        return self._record.job.files[self._index]
+        self._epoch = record.job.epoch
+        self._next = record.job.settled_files
+        """Index of the first file that was not taken yet."""
+        self._live: dict[int, FileTransfer] = {}
+        """Files that were taken and are not at their end."""
+        self._again: list[FileTransfer] = []
+        """Those of them whose bytes the row does not count any more: they are ordered anew."""
+        self._saved: list[tuple[FileTransfer, int]] = []
+        """Files with all their bytes, and how many, that have to be finished."""
+        self._whole: list[events.TransferredFile] = []
+        """Files at their end that the job does not count yet."""
+        self._done = 0
+        self._counting: asyncio.TimerHandle | None = None
+        """When the ends of files are counted next."""
+        self._is_committing = False
+        """The ends counted last are on their way to the store."""
+        self._is_cautious = False
+        """Something could not be prepared: one file after the other from now on."""
+        self._failure: Exception | None = None
+        self._concern: FileTransfer | None = None
+        """The file that is dealt with now, for the error object."""
+        self._changed = asyncio.Event()
 
     @property
     def _is_present(self) -> bool:
         """True while the job listens to this attempt; an order to stop it may be on its way."""
-        return self._record.job.epoch == self._epoch and self._record.job.state.is_active
-
-    @property
-    def _key(self) -> str:
-        """Name of the present run of the worker."""
-        return f"{self._record.job.job_id}:{self._epoch}:{self._runs}"
+        return self._record.job.epoch == self._epoch and self._record.state.is_active
 
     async def run(self) -> None:
-        """Open, transfer, follow the news until the attempt is over."""
+        """Move files until the job has none left, is stopped, or one fails."""
         try:
-            while await self._run():
-                self._runs += 1
-                self._ended = asyncio.get_running_loop().create_future()
+            while self._is_present:
+                await self._go_on()
         except OvertakenError:
             return  # the order to stop is on its way
         except Exception as error:  # noqa: BLE001  # every way to fail must end as an event of the job
             self._failed(error)
-
-    async def _run(self) -> bool:
-        """One run of the worker: True if the row knows that the file has to begin again."""
-        worker: Worker | None = None
-        passed: list[int] = []
-        try:
-            self._choose_identities()
-            if self._is_all_there:
-                await self._publish(self._file.transferred_bytes)
-                return False
-            orders.check(self._record.job, self._file)
-            async with self._record.filing:
-                await self._open_all(passed)
-            self._act(self._network)
-            worker = await self._children.worker(self._network.uid, self._network.by)
-            order = orders.made(self._engine, self._record, self._file, self._opening.offset)
-            descriptors, passed = [*passed, *orders.entrusted(self._vault, self._record.job, self._file)], []
-            worker.transfer(self._key, order, descriptors, self._news)
-            failpoint("transfer.ordered")
-            if await self._ended:
-                return True
-            if self._size is not None and self._has_to_be_finished:
-                await self._finish_file(self._size)
-        except asyncio.CancelledError:
-            if worker is not None:
-                worker.cancel(self._key)
-            raise
         finally:
-            close_all(passed)
-        return False
+            self._count()  # Complete counts what was finished by then
+            for question in self._questions:
+                question.cancel()
+            for transfer in reversed(self._live.values()):  # or each one that ends would let another one begin
+                transfer.cancel()
 
-    def _choose_identities(self) -> None:
-        """The row of identity.md §4 for each side of this file."""
-        is_upload, is_file = self._file.is_upload, self._path is not None
-        local = Use.UPLOAD_SOURCE if is_upload else Use.DOWNLOAD_TEMPORARY
-        self._local = source_for(self._record, local, ErrorContext.LOCAL_FILE)
-        remote = Use.SMB_REMOTE_FILE if is_file else Use.SOCKET
-        self._network = source_for(self._record, remote, ErrorContext.REMOTE_FILE)
-        self._act(self._network)
-
-    def _act(self, identity: Source) -> None:
-        """Who acts from now on, for the error object."""
-        self._acting = identity
-        self._side = ErrorContext.LOCAL_FILE if identity is self._local else ErrorContext.REMOTE_FILE
-
-    async def _open_all(self, passed: list[int]) -> None:
-        """Add the descriptors for the worker: of the file that is made, and of a file that is read."""
-        reader, maker = (self._local, self._network) if self._file.is_upload else (self._network, self._local)
-        source = None
-        if self._path is not None:
-            await self._find_remote_directory()
-            self._act(reader)
-            source = await self._open_source(reader)
-        try:
-            self._act(maker)
-            passed.append(await self._opening.open(maker))
-        finally:
-            if source is not None:
-                passed.append(source)
-
-    # -- files of this machine as remote files --------------------------------------------------------------------
-
-    @property
-    def _path(self) -> str | None:
-        """Of the remote file, if it is one of this machine."""
-        return names.path_of(self._file.present_remote_name)
-
-    async def _find_remote_directory(self) -> None:
-        """Nobody could find it before; of an owner's, a client's call has to let the service in."""
-        file, network, path = self._file, self._network, self._path
-        if file.remote_directory is not None or path is None:
-            return
-        broker = await self._children.broker(network.uid, network.by)
-        directory, _ = await broker.resolve(path, is_source=not file.is_upload)
-        if network.by is None:
-            text = f"{directory.path} was not there, or was closed, until now; resume the job to let the service in"
-            raise BitsError(codes.E_ACCESSDENIED, text, context=ErrorContext.REMOTE_FILE)
-        found = events.RemoteDirectoryFound(
-            file_index=self._index, remote_name=file.present_remote_name, directory=directory
-        )
-        await self._engine.apply(self._record, found)
-
-    async def _open_source(self, reader: Source) -> int:
-        file = self._file
-        remote_name = posixpath.basename(self._path or "")
-        directory, name = (file.directory, file.name) if file.is_upload else (file.remote_directory, remote_name)
-        if directory is None:  # the job has got another remote name meanwhile
-            raise OvertakenError
-        broker = await self._children.broker(reader.uid, reader.by)
-        self._source, descriptor = await broker.source(directory, name)
-        return descriptor
-
-    @property
-    def _is_all_there(self) -> bool:
-        """An upload that was cut off at its end, perhaps after its file got its name; access lists need the source."""
-        file = self._file
-        is_ours = file.temporary is not None and file.temporary.ino > 0 and file.temporary.uid == self._network.uid
-        is_whole = bool(file.size_bytes) and file.transferred_bytes == file.size_bytes
-        return file.is_upload and is_ours and is_whole and not self._parts
-
-    @property
-    def _parts(self) -> list[str]:
-        """What is to be kept of the source besides its bytes."""
-        return finishing.parts_to_keep(self._record.job, self._file)
-
-    @property
-    def _has_to_be_finished(self) -> bool:
-        """After its last byte, and before it counts as transferred."""
-        return self._path is not None and (self._file.is_upload or bool(self._parts))
-
-    async def _finish_file(self, size: int) -> None:
-        """Give the file what it keeps of its source; an upload then gets its final name."""
-        file, like = self._file, self._source
-        if file.temporary is None or like is None:
-            raise OvertakenError
-        self._act(self._network if file.is_upload else self._local)
-        async with self._record.filing:
-            if self._parts:
-                await finishing.dress(self._children, self._acting, file, like, self._parts)
-        if file.is_upload:
-            done = events.Progressed(epoch=self._epoch, file_index=self._index, transferred_bytes=size)
-            await self._engine.apply(self._record, done)
-            await self._publish(size)
+    async def _go_on(self) -> None:
+        """Do the next thing there is to do, or wait for news."""
+        self._changed.clear()
+        if self._failure is not None:
+            raise self._failure
+        if self._saved:
+            await self._finish(*self._saved.pop(0))
+        elif taken := self._take():
+            await self._prepare(taken)
+        elif self._live or self._whole:
+            await self._changed.wait()
         else:
-            self._transferred(size)
+            raise RuntimeError("the job is active, and none of its files can be moved")
 
-    async def _publish(self, size: int) -> None:
-        """An upload has all its bytes: it gets its final name, unless it has it already, and is transferred."""
-        if not self._is_present:
-            raise OvertakenError
+    # -- which files come next ------------------------------------------------------------------------------------
+
+    def _take(self) -> list[FileTransfer]:
+        """The files to prepare now; none while enough are under way."""
+        if self._again:
+            return [self._again.pop(0)]
+        if not self._live and not self._whole and self._next >= len(self._record.job.files):
+            self._next = self._record.job.settled_files  # what is wanted on demand may be before what was wanted first
+        most = window.room(self._record.job, len(self._live), self._done)
+        if self._is_cautious or any(transfer.is_alone for transfer in self._live.values()):
+            most = 0 if self._live or self._whole else 1
+        indexes, self._next = window.due(self._record.job, self._next, most, is_idle=not self._live)
+        taken = [FileTransfer(self._engine, self._children, self._record, self._epoch, index) for index in indexes]
+        self._live.update((transfer.index, transfer) for transfer in taken)
+        return taken
+
+    # -- preparing ------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, taken: list[FileTransfer]) -> None:
+        """Open and order these files; what fails while others move is tried again when they have moved."""
         try:
-            async with self._record.filing:
-                await finishing.publish(self._children, self._network, self._record.job, self._file)
-        except BrokerError as error:
-            if not finishing.is_lost(error):
+            await self._begin(taken)
+        except OvertakenError:
+            raise
+        except Exception as error:
+            ahead = [transfer for transfer in taken if transfer.worker is None]
+            if len(self._live) == 1:
                 raise
-            if self._is_present:  # or the next attempt would look for the same bytes again
-                await self._engine.apply(self._record, events.TemporariesRemoved(file_indexes=(self._index,)))
-            text = f"the temporary file was lost, so the upload begins again: {error}"
-            raise TemporaryLostError(codes.ERROR_FILE_NOT_FOUND, text, context=self._side) from error
-        self._transferred(size)
+            log.info("not_prepared job=%s file=%d why=%s", self._record.job_id, ahead[0].index, error)
+            self._is_cautious, self._next = True, ahead[0].index
+            for transfer in ahead:
+                del self._live[transfer.index]
+
+    async def _begin(self, taken: list[FileTransfer]) -> None:
+        try:
+            for transfer in taken:
+                self._concern = transfer
+                transfer.choose_identities()
+                if transfer.is_all_there:
+                    await transfer.publish()
+                    self._ended(transfer, transfer.transferred(transfer.file.transferred_bytes))
+                    return
+                orders.check(self._record.job, transfer.file)
+                if not self._is_hurried:
+                    self._hosts.check(orders.peer(self._record.job, transfer.file), transfer.network.uid)
+            async with self._record.filing:
+                await self._open(taken)
+            await self._order(taken)
+        finally:
+            for transfer in taken:
+                transfer.close()
+
+    async def _open(self, taken: list[FileTransfer]) -> None:
+        """Files without a temporary one get theirs together, if the same identity makes them in one directory."""
+        for (is_new, _), group in groupby(taken, self._kind):
+            transfers = list(group)
+            first = self._concern = transfers[0]
+            if is_new:
+                first.act(first.local)
+                opened = await self._opening.create([transfer.index for transfer in transfers], first.local)
+                for transfer, one in zip(transfers, opened, strict=True):
+                    transfer.act(transfer.local)
+                    transfer.opened = one
+                continue
+            for transfer in transfers:
+                self._concern = transfer
+                await transfer.open(self._opening)
+
+    @staticmethod
+    def _kind(transfer: FileTransfer) -> tuple[bool, Directory]:
+        file = transfer.file
+        return file.temporary is None and not transfer.is_alone, file.directory
+
+    async def _order(self, taken: list[FileTransfer]) -> None:
+        told = set[Source]()
+        for transfer in taken:
+            self._concern = transfer
+            transfer.act(transfer.network)
+            worker = await self._children.worker(transfer.network.uid, transfer.network.by)
+            at_a_time = self._record.job.properties.parallel_files
+            await transfer.order(self._entrusting, worker, partial(self._news, transfer), at_a_time, told)
 
     # -- news of the worker ---------------------------------------------------------------------------------------
 
-    def _news(self, message: Message | None) -> None:
+    def _news(self, transfer: FileTransfer, message: Message | None) -> None:
         if message is None:
-            self._end_with(ChildLostError("the network worker ended"))
+            self._end_with(transfer, ChildLostError("the network worker ended"))
             return
         handler = getattr(self, f"_on_{message['event']}", None)
         if handler is None:
-            self._end_with(ChildLostError(f"the network worker said {message['event']!r}"))
+            self._end_with(transfer, ChildLostError(f"the network worker said {message['event']!r}"))
             return
-        handler(message)
+        handler(transfer, message)
         self._engine.progressed(self._record)
 
-    def _on_phase(self, message: Message) -> None:
+    def _on_phase(self, _transfer: FileTransfer, message: Message) -> None:
         self._record.phase = str(message["text"])
 
-    def _on_connected(self, message: Message) -> None:
-        if message["offset"] < self._file.transferred_bytes:
-            self._end_with(ChildLostError("the network worker cut bytes that count"))
+    def _on_certificate(self, transfer: FileTransfer, message: Message) -> None:
+        """The worker waits, before it says anything to a server, for what the client thinks of its certificate."""
+        if len(self._questions) >= MOST_QUESTIONS:
+            self._end_with(transfer, ChildLostError(f"the network worker asked {MOST_QUESTIONS} things at a time"))
             return
-        validators = Validators(
-            size_bytes=message["size_bytes"], etag=message["etag"], last_modified=message["last_modified"]
-        )
-        self._record.live_bytes = int(message["offset"])
-        if self._path is None:
-            self._record.phase = f"receiving from {host_of(self._file.present_remote_name)}"
-        self._apply(
-            events.Connected(
-                epoch=self._epoch,
-                file_index=self._index,
-                validators=validators,
-                size_bytes=message["size_bytes"],
-                note=str(message["note"]),
-                source_mode=self._source.mode if self._source is not None else None,
-                response_headers=str(message["headers"]),
-            )
+        asking = asyncio.get_running_loop().create_task(self._ask_client(transfer, message))
+        self._questions.add(asking)
+        asking.add_done_callback(self._questions.discard)
+
+    async def _ask_client(self, transfer: FileTransfer, message: Message) -> None:
+        certificate, *chain = [base64.b64decode(one) for one in (message["certificate"], *message["chain"])]
+        server, index = str(message["server"]), transfer.index
+        hresult = await self._certificate_checks.ask(self._record, index, server, certificate, chain)
+        if transfer.worker is not None:
+            transfer.worker.decide(transfer.key, int(message["number"]), hresult)
+
+    def _on_connected(self, transfer: FileTransfer, message: Message) -> None:
+        connected = self._connected(transfer, message)
+        if connected is None:
+            return
+        self._record.live[transfer.index] = max(int(message["offset"]), transfer.file.arrived_bytes)
+        if not transfer.is_alone:
+            self._record.phase = f"receiving from {host_of(transfer.file.present_remote_name)}"
+        self._apply(connected)
+
+    def _connected(self, transfer: FileTransfer, message: Message) -> events.Connected | None:
+        if message["offset"] < transfer.file.transferred_bytes:
+            self._end_with(transfer, ChildLostError("the network worker cut bytes that count"))
+            return None
+        size_bytes = message["size_bytes"]
+        self._hosts.answered(str(message["peer"]), transfer.network.uid)
+        version = Validators(**{name: message[name] for name in ("size_bytes", "etag", "last_modified", "media_type")})
+        return events.Connected(
+            epoch=self._epoch,
+            file_index=transfer.index,
+            validators=version,
+            size_bytes=size_bytes,
+            note=str(message["note"]),
+            source_mode=transfer.source_mode,
+            response_headers=str(message["headers"]),
+            remote_name=names.reported_url(str(message["remote_name"])),
         )
 
-    def _on_restarted(self, message: Message) -> None:
+    def _on_restarted(self, transfer: FileTransfer, message: Message) -> None:
         """The worker has cut nothing; it begins again when the row counts no byte any more (P2)."""
-        self._record.live_bytes = 0
-        reason = str(message["reason"])
-        event = events.FileRestarted(epoch=self._epoch, file_index=self._index, note=reason)
+        self._record.live[transfer.index] = 0
+        transfer.worker = None
+        event = events.FileRestarted(
+            epoch=self._epoch,
+            file_index=transfer.index,
+            note=str(message["reason"]),
+            hresult=int(message["hresult"]),
+        )
         committed = self._engine.apply(self._record, event)
         failpoint("transfer.restart-heard")
-        committed.add_done_callback(lambda done: self._finish(is_again=done.exception() is None and self._is_present))
+        committed.add_done_callback(lambda _: self._order_again(transfer))
 
-    def _on_progressed(self, message: Message) -> None:
-        self._record.live_bytes = int(message["transferred_bytes"])
-        durable = int(message["durable_bytes"])
+    def _order_again(self, transfer: FileTransfer) -> None:
+        self._again.append(transfer)
+        self._changed.set()
+
+    def reposition(self, index: int) -> None:
+        """What is wanted first of this file has changed; one that is not ordered yet is ordered so."""
+        transfer = self._live.get(index)
+        if transfer is not None and self._is_present:
+            transfer.reposition()
+
+    def _on_filled(self, transfer: FileTransfer, message: Message) -> None:
+        """Parts of a file are here, perhaps the last one, or the last one that is wanted on demand."""
+        index = transfer.index
+        self._record.live[index] = int(message["transferred_bytes"])
+        failpoint("transfer.part-heard")
+        parts = tuple(Range(offset=int(offset), length_bytes=int(length)) for offset, length in message["ranges"])
+        if len(transfer.file.filled) + len(parts) > MOST_PARTS:
+            self._end_with(transfer, ChildLostError(f"the network worker told of more than {MOST_PARTS} parts"))
+            return
+        self._apply(events.RangesFilled(epoch=self._epoch, file_index=index, ranges=parts))
+        if transfer.file.is_transferred or not window.is_to_be_moved(self._record.job, transfer.file):
+            transfer.cancel()
+            self._record.live.pop(index, None)
+            self._live.pop(index, None)
+            self._changed.set()
+
+    def _on_progressed(self, transfer: FileTransfer, message: Message) -> None:
+        beyond = transfer.file.arrived_bytes - transfer.file.transferred_bytes
+        self._record.live[transfer.index] = int(message["transferred_bytes"]) + beyond
         failpoint("transfer.progress-heard")
-        if durable > self._file.transferred_bytes:
-            self._apply(events.Progressed(epoch=self._epoch, file_index=self._index, transferred_bytes=durable))
+        if not self._record.job.properties.high_performance:  # which begins again after a crash (jobs.md §13)
+            self._count_durable(transfer, int(message["durable_bytes"]))
 
-    def _on_transferred(self, message: Message) -> None:
+    def _count_durable(self, transfer: FileTransfer, durable: int) -> None:
+        if durable > transfer.file.transferred_bytes:
+            self._apply(events.Progressed(epoch=self._epoch, file_index=transfer.index, transferred_bytes=durable))
+
+    def _on_transferred(self, transfer: FileTransfer, message: Message) -> None:
         failpoint("transfer.end-heard")
-        self._size = int(message["size_bytes"])
-        self._finish()
-        if not self._has_to_be_finished:
-            self._transferred(self._size)
+        size_bytes, told = int(message["size_bytes"]), message.get("connected")
+        connected = None if told is None else self._connected(transfer, told)
+        if told is not None and connected is None:
+            return
+        if not transfer.has_to_be_finished:
+            self._ended(transfer, transfer.transferred(size_bytes, connected))
+            return
+        if connected is not None:
+            self._apply(connected)
+        self._saved.append((transfer, size_bytes))
+        self._changed.set()
 
-    def _transferred(self, size: int) -> None:
-        transferred = events.FileTransferred(
-            epoch=self._epoch,
-            file_index=self._index,
-            size_bytes=size,
-            has_source_acl="acl" in self._parts,
-        )
-        self._apply(transferred)
+    async def _finish(self, transfer: FileTransfer, size_bytes: int) -> None:
+        self._concern = transfer
+        await transfer.finish(size_bytes)
+        self._ended(transfer, transfer.transferred(size_bytes))
 
-    def _on_failed(self, message: Message) -> None:
-        self._on_progressed({"transferred_bytes": message["durable_bytes"], "durable_bytes": message["durable_bytes"]})
-        self._finish()
+    def _on_failed(self, transfer: FileTransfer, message: Message) -> None:
+        self._count_durable(transfer, int(message["durable_bytes"]))
+        self._live.pop(transfer.index, None)
         context = ErrorContext[str(message["context"]).upper()]
         is_local = context is ErrorContext.LOCAL_FILE
+        file = transfer.file
         error = JobError(
             code=int(message["hresult"]),
             context=context,
             detail=str(message["detail"]),
-            identity=(self._local if is_local else self._network).label,
-            subject=path_of(self._file) if is_local else public_url(self._file.present_remote_name),
-            file_index=self._index,
-            protocol=None if is_local else protocol_of(self._file),
+            identity=(transfer.local if is_local else transfer.network).label,
+            subject=path_of(file) if is_local else public_url(file.present_remote_name),
+            file_index=transfer.index,
+            protocol=None if is_local else protocol_of(file),
             at=self._engine.now().wall,
             retry_after_seconds=message["retry_after_seconds"],
         )
+        self._hosts.failed(str(message["peer"]), transfer.network.uid, error.code, error.retry_after_seconds)
         spread = random.uniform(0.0, 0.1)  # noqa: S311  # spread of retries, not a secret
+        self._count()
         if context is ErrorContext.SERVER_CERTIFICATE_CALLBACK:
             self._apply(events.CertificateDeclined(epoch=self._epoch, error=error, spread=spread))
             return
         failed = events.AttemptFailed(
-            epoch=self._epoch, error=error, spread=spread, response_headers=str(message["headers"])
+            epoch=self._epoch,
+            error=error,
+            spread=spread,
+            response_headers=str(message["headers"]),
+            remote_name=names.reported_url(str(message["remote_name"])),
         )
         self._apply(failed)
 
-    def _finish(self, *, is_again: bool = False) -> None:
-        if not self._ended.done():
-            self._ended.set_result(is_again)
+    # -- ends of files --------------------------------------------------------------------------------------------
 
-    def _end_with(self, error: Exception) -> None:
-        if not self._ended.done():
-            self._ended.set_exception(error)
+    def _ended(self, transfer: FileTransfer, whole: events.TransferredFile) -> None:
+        """The file is transferred. The job counts it with others, a moment later, but at once if nothing else moves."""
+        del self._live[transfer.index]
+        self._whole.append(whole)
+        self._done += 1
+        self._changed.set()
+        self._count_soon()
 
-    def _apply(self, event: events.Event) -> None:
-        self._engine.apply(self._record, event)
+    def _count_soon(self) -> None:
+        if self._is_committing:
+            return  # and looks again afterwards
+        if self._counting is not None and not self._live:
+            self._counting.cancel()
+            self._counting = None
+        if self._counting is None:
+            wait_seconds = COUNT_SECONDS if self._live else 0.0
+            self._counting = asyncio.get_running_loop().call_later(wait_seconds, self._count)
+
+    def _count(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+            self._counting = None
+        whole, self._whole = tuple(self._whole), []
+        if not whole:
+            return
+        self._is_committing = True
+        committed = self._engine.apply(self._record, events.FilesTransferred(epoch=self._epoch, files=whole))
+        for one in whole:
+            self._record.live.pop(one.file_index, None)
+        self._changed.set()
+        committed.add_done_callback(lambda _: self._counted())
+
+    def _counted(self) -> None:
+        self._is_committing = False
+        if self._whole:
+            self._count_soon()
+
+    def _end_with(self, transfer: FileTransfer, error: Exception) -> None:
+        if self._failure is None:
+            self._concern, self._failure = transfer, error
+        self._changed.set()
+
+    def _apply(self, event: events.Event) -> "asyncio.Future[None]":
+        return self._engine.apply(self._record, event)
 
     # -- failures of our own side ---------------------------------------------------------------------------------
 
     def _failed(self, error: Exception) -> None:
+        self._count()
+        concern = self._concern
+        if concern is None:
+            raise error
         at = self._engine.now().wall
-        job_error = job_error_of(error, self._file, self._index, at, self._acting.label, side=self._side)
+        job_error = job_error_of(error, concern.file, concern.index, at, concern.acting.label, side=concern.side)
         if job_error.code == codes.BG_E_TOKEN_REQUIRED:
             self._apply(events.TokenLost(error=job_error))
+            return
+        spread = random.uniform(0.0, 0.1)  # noqa: S311  # as above
+        if isinstance(error, HeldBackError):
+            held = replace(job_error, retry_after_seconds=error.wait_seconds)
+            self._apply(events.Postponed(epoch=self._epoch, error=held, spread=spread))
             return
         failed = events.AttemptFailed(
             epoch=self._epoch,
             error=job_error,
-            spread=random.uniform(0.0, 0.1),  # noqa: S311  # as above
+            spread=spread,
             is_transient=isinstance(error, TemporaryLostError | finishing.MissingPrivilegeError),
             is_fatal=isinstance(error, CannotFetchError),
         )

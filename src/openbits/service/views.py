@@ -57,15 +57,12 @@ def job_info(
 
 def file_infos(record: Record) -> list[FileInfo]:
     """The files of a job in the order they were added."""
-    current = record.job.next_file
     return [
         {
             "remote_name": file.present_remote_name,
             "local_name": file.local_name,
             "bytes_total": file.size_bytes,
-            "bytes_transferred": (
-                record.live_bytes if index == current and record.live_bytes is not None else file.arrived_bytes
-            ),
+            "bytes_transferred": record.live.get(index, file.arrived_bytes),
             "is_transferred": file.is_transferred,
             "is_published": file.is_published,
             "is_valid": file.is_valid,
@@ -182,8 +179,6 @@ def _expires_in(record: Record, now: Now, policies: Policies) -> float:
 
 
 def _live(record: Record, durable_bytes: int) -> int:
-    """Bytes on the disk, and those of the current file that are still on their way there."""
-    current = record.job.next_file
-    if record.live_bytes is None or current is None:
-        return durable_bytes
-    return durable_bytes - record.job.files[current].transferred_bytes + record.live_bytes
+    """Bytes on the disk, and those of the files on the move that are still on their way there."""
+    files = record.job.files
+    return durable_bytes + sum(arrived - files[index].arrived_bytes for index, arrived in record.live.items())

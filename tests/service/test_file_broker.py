@@ -10,10 +10,12 @@ from tests.service.enginebench import HERE
 
 from openbits import channel
 from openbits.core.model import Temporary
-from openbits.service import children
-from openbits.service.children import Broker, BrokerError, ChildLostError, Key
+from openbits.service import file_broker
+from openbits.service.child import ChildLostError, Key
+from openbits.service.file_broker import Broker, BrokerError, Publication
 
 TEMPORARY = Temporary(name=".BIT0123abcd.tmp", dev=1, ino=2, birth_ns=3, uid=4, by_helper=False)
+PUBLICATION = Publication(temporary=TEMPORARY, name="file", umask=0o022, modified_ns=None)
 
 
 class Peer:
@@ -65,13 +67,13 @@ def run(story: Callable[[Peer], Awaitable[None]]) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ANSWER_SECONDS", "PUBLISH_SECONDS"):
-        monkeypatch.setattr(children, name, 0.1)
+        monkeypatch.setattr(file_broker, name, 0.1)
 
 
 ACTS: dict[str, Callable[[Broker], Awaitable[object]]] = {
     "read": lambda broker: broker.read(HERE, TEMPORARY),
     "remove": lambda broker: broker.remove(HERE, TEMPORARY),
-    "publish": lambda broker: broker.publish(HERE, TEMPORARY, "file", 0o022, None),
+    "publish": lambda broker: broker.publish(HERE, [PUBLICATION]),
 }
 
 
@@ -112,7 +114,7 @@ def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
 
 def test_a_broker_that_answers_is_waited_for_however_long_the_line_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last of these requests waits for half as long again as the limit."""
-    monkeypatch.setattr(children, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(file_broker, "ANSWER_SECONDS", 1.0)
 
     async def story(peer: Peer) -> None:
         line = [asyncio.create_task(peer.broker.remove(HERE, TEMPORARY)) for _ in range(10)]
