@@ -197,6 +197,23 @@ class FakeService:
     def get_policies(self, peer: Peer, parameters: Values) -> Values:
         return {"folder": "/etc/openbits/policy.d", "problem": "", "policies": []}
 
+    def explain_proxy(self, peer: Peer, parameters: Values) -> Values:
+        """Directly."""
+        return {
+            "url": parameters["url"],
+            "uid": os.geteuid(),
+            "identity": "me",
+            "usage": "no-proxy",
+            "source": "no configuration names a proxy",
+            "why": "no proxy is set",
+            "choice": ["direct"],
+            "notes": [],
+            "asked": None,
+            "answer": "",
+            "schemes": [],
+            "problem": None,
+        }
+
     def create_job(self, peer: Peer, parameters: Values) -> Values:
         job_id = self.add_job(parameters["display_name"], type=parameters["type"])
         return {"job_id": job_id, "handle": self._handle(peer, job_id)}
@@ -488,6 +505,9 @@ def new_job(job_id: str, display_name: str) -> Values:
             "use_stored_proxy_credentials": False,
             "minimum_notification_interval_ms": 500,
             "on_demand_mode": False,
+            "parallel_files": 1,
+            "maximum_rate_bytes_per_second": None,
+            "segments": 1,
             "auto_complete": False,
         },
         "owner_uid": os.geteuid(),

@@ -19,7 +19,7 @@ Bits = Callable[..., Result]
 
 SUBJECTS = {
     "client", "you", "limits", "chosen", "directory", "socket", "service", "state", "landlock", "peer pidfd",
-    "openat2", "pam", "ca file", "clock",
+    "openat2", "pam", "ca file", "kerberos", "clock",
 }  # fmt: skip
 
 
@@ -131,5 +131,8 @@ def test_little_space_few_descriptors_no_certificates_and_an_old_clock(
     assert [one.level for one in checks.state_directory(str(tmp_path / "a" / "b"))] == ["warn"]
     assert [one.level for one in checks.you()] == ["ok", "warn"]
     assert [one.level for one in checks.certificates()] == ["warn"]
+    monkeypatch.setattr(checks, "KERBEROS_LIBRARY", "libnobody.so.2")
+    (without,) = checks.kerberos()
+    assert (without.level, "install libgssapi-krb5-2" in without.text) == ("ok", True)
     assert [one.level for one in checks.clock(0.0)] == ["fail"]
     assert [one.level for one in checks.clock(time.time() + 60)] == ["ok"]

@@ -33,6 +33,7 @@ CALLS = [
     (("take", "x"), "TakeOwnership"),
     (("explain", "x"), "GetJob"),
     (("policy", "show"), "GetPolicies"),
+    (("proxy", "explain", "http://h/a", "--job", "x"), "ExplainProxy"),
     (("token", "clear", "x"), "ClearHelperToken"),
     (("credentials", "remove", "x"), "RemoveCredentials"),
     (("headers", "show", "x"), "GetCustomHeaders"),

@@ -87,6 +87,17 @@ ERROR = {
 WAITING = {"reason": "failed: denied", "since": 1000.0, "next": "nothing", "next_at": None, "hint": "let beth in"}
 
 
+def test_notes_of_files_are_told_the_first_of_many(bits: Bits, service: FakeService) -> None:
+    job_id = service.add_job("nightly", state="transferring")
+    plain = {"remote_name": "http://h/a", "local_name": "/a", "note": ""}
+    noted = {**plain, "note": "size unknown (the server sent no Content-Length)"}
+    service.files[job_id] = [plain, noted]
+    assert "note         file 1: size unknown (the server sent no Content-Length)\n" in bits("explain", job_id).out
+    service.files[job_id] = [noted] * 7
+    assert bits("explain", job_id).out.count("size unknown") == 5
+    assert "and 2 more; see them with: bits show" in bits("explain", job_id).out
+
+
 def test_a_failed_job_tells_all_of_its_error(bits: Bits, service: FakeService) -> None:
     service.add_job("nightly", state="error", error=ERROR, waiting=WAITING, error_count=3)
     shown = bits("explain", "nightly").out

@@ -1,4 +1,4 @@
-"""docs/cli.md and the README say what the parsers know."""
+"""docs/cli.md, the README and the page of transfers say what the parsers know."""
 
 import re
 import shlex
@@ -23,8 +23,9 @@ def test_every_example_is_understood(name: str) -> None:
     parser_of(name).parse_args(arguments)
 
 
-def test_every_command_of_the_readme_is_understood() -> None:
-    lines = re.findall(r"^    bits (.*?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+@pytest.mark.parametrize("name", ["README.md", "docs/transfers.md"])
+def test_every_command_of_a_page_is_understood(name: str) -> None:
+    lines = re.findall(r"^    bits (.*?)(?: < \S+)?(?: +#.*)?$", (ROOT / name).read_text(), re.MULTILINE)
     assert len(lines) >= 8
     for line in lines:
         verbs, *arguments = shlex.split(line)

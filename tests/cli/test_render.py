@@ -48,7 +48,7 @@ def test_a_hundred_percent_means_that_nothing_is_missing(done: int, total: int, 
 
 def test_a_reason_has_since_next_and_hint() -> None:
     waiting: WaitingInfo = {"reason": "held up", "since": 100.0, "next": "a retry", "next_at": 241.0, "hint": "resume"}
-    assert render.waiting_text(waiting, 112.0) == "held up, since 12 s; next: a retry (in 2 min); hint: resume"
+    assert render.waiting_text(waiting, 112.0) == "held up, since 12 s; next: in 2 min: a retry; hint: resume"
 
 
 def test_short_ids_grow_until_they_differ() -> None:
@@ -82,3 +82,16 @@ def test_a_heartbeat_comes_with_each_state_and_each_minute(capsys: pytest.Captur
         heartbeat.show(job(state=state), now)
     lines = capsys.readouterr().err.splitlines()
     assert [line.rsplit("  ", 1)[1] for line in lines] == ["queued", "queued", "connecting"]
+
+
+def test_a_step_that_the_error_names_already_is_no_hint() -> None:
+    message = "X (0x80072EFD): refused; check the port; the job tries again by itself"
+    error = {"hresult": 0x80072EFD, "symbol": "X", "message": message}
+    waiting = {"reason": "refused", "since": 0.0, "next": "attempt 2", "next_at": 59.0}
+    hint = "check the port; resume it to try now"
+    info = job(state="transient_error", error=error, waiting={**waiting, "hint": hint})
+    assert list(render.reasons(info, 0.0)) == [
+        f"error: {message}",
+        "next: in 59 s: attempt 2",
+        "hint: resume it to try now",
+    ]

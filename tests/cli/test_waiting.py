@@ -30,7 +30,7 @@ class Record:
 
     job: Job
     phase: str = ""
-    live_bytes: int | None = None
+    live: dict[int, int] = dataclasses.field(default_factory=dict)
     helper_token: None = None
     complete_error: JobError | None = None
     delivery: None = None
@@ -131,7 +131,7 @@ def test_every_passing_error_says_when_the_job_goes_on(
     times = {"retry_at": None, "retry_by_event": True} if by_event else {}
     told = explained(a_job(JobState.TRANSIENT_ERROR, error=an_error(code), **times))
     assert codes.label(code) in told
-    assert ("goes on when that condition ends" if by_event else "attempt 2 in 60 s, gives up on ") in told
+    assert ("goes on when that condition ends" if by_event else ": attempt 2; it gives up on ") in told
 
 
 @pytest.mark.parametrize("code", FINAL, ids=codes.symbol)
@@ -183,5 +183,6 @@ def test_a_job_that_is_being_completed_says_so(a_job: MakeJob, explained: Callab
 def test_nothing_is_made_up_for_a_job_that_moves(bits: Bits, service: FakeService, a_job: MakeJob, now: Now) -> None:
     info = shown(Record(job=a_job(JobState.TRANSFERRING), phase="receiving from h:443"), (), now)
     service.jobs[info["job_id"]] = info
+    service.files[info["job_id"]] = []
     assert len(bits("list").out.splitlines()) == 2
     assert "it is fine and moves: receiving from h:443" in bits("explain", info["job_id"]).out

@@ -32,7 +32,7 @@ from openbits.api.client import Outcome, outcome_of
 from openbits.api.connection import Connection, ConnectionLostError
 from openbits.api.framing import Parameters
 from openbits.api.tokens import Token
-from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, PoliciesInfo, ServiceInfo, TokenInfo
+from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, PoliciesInfo, ProxyExplanation, ServiceInfo, TokenInfo
 from openbits.channel import close_all
 from openbits.core.enums import JobState, JobType, Level, Priority, TokenFlags
 from openbits.core.errors import BitsError
@@ -135,6 +135,10 @@ class AsyncClient:
     async def policies(self) -> PoliciesInfo:
         """Every policy of the machine: its value, and which line of which file says so."""
         return cast("PoliciesInfo", await self.call("GetPolicies"))
+
+    async def explain_proxy(self, url: str) -> ProxyExplanation:
+        """How the caller would ask for a URL: through which proxy, who says so, and what the proxy says to it."""
+        return cast("ProxyExplanation", await self.call("ExplainProxy", {"url": url}))
 
     async def events(
         self, *, from_seq: int | None = None, job_ids: Iterable[uuid.UUID] | None = None, all_users: bool = False
@@ -246,6 +250,10 @@ class AsyncJob(AsyncJobFiles, AsyncJobOptions, AsyncJobReply):
     async def set(self, **properties: object) -> None:
         """Set properties of the registry, all or nothing; as `Job.set`."""
         await self._call("SetProperties", values=calls.wire_values(properties))
+
+    async def explain_proxy(self, url: str) -> ProxyExplanation:
+        """How this job would ask for a URL: under which identity, through which proxy, and who says so."""
+        return cast("ProxyExplanation", await self._call("ExplainProxy", url=url))
 
     async def suspend(self) -> None:
         """Stop at once; what was transferred stays."""

@@ -20,6 +20,7 @@ from openbits.core.names import check_url, path_of
 TAKES_TOKEN = frozenset(
     {
         "CreateJob",
+        "ExplainProxy",
         "OpenJob",
         "ListJobs",
         "Complete",

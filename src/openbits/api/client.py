@@ -35,7 +35,7 @@ from openbits.api.job_files import JobFiles
 from openbits.api.job_options import JobOptions
 from openbits.api.job_reply import JobReply
 from openbits.api.tokens import Token
-from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, PoliciesInfo, ServiceInfo, TokenInfo
+from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, PoliciesInfo, ProxyExplanation, ServiceInfo, TokenInfo
 from openbits.channel import close_all
 from openbits.core.enums import JobState, JobType, Level, Priority, TokenFlags
 from openbits.core.errors import BitsError
@@ -161,6 +161,10 @@ class Client:
     def policies(self) -> PoliciesInfo:
         """Every policy of the machine: its value, and which line of which file says so."""
         return cast("PoliciesInfo", self.call("GetPolicies"))
+
+    def explain_proxy(self, url: str) -> ProxyExplanation:
+        """How the caller would ask for a URL: through which proxy, who says so, and what the proxy says to it."""
+        return cast("ProxyExplanation", self.call("ExplainProxy", {"url": url}))
 
     def events(
         self, *, from_seq: int | None = None, job_ids: Iterable[uuid.UUID] | None = None, all_users: bool = False
@@ -290,6 +294,10 @@ class Job(JobFiles, JobOptions, JobReply):
         Raises E_INVALIDARG, E_NOTIMPL for an undefined value, or the code of a property that may not be set now.
         """
         self._call("SetProperties", values=calls.wire_values(properties))
+
+    def explain_proxy(self, url: str) -> ProxyExplanation:
+        """How this job would ask for a URL: under which identity, through which proxy, and who says so."""
+        return cast("ProxyExplanation", self._call("ExplainProxy", url=url))
 
     def suspend(self) -> None:
         """Stop at once; what was transferred stays."""

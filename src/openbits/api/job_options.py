@@ -85,7 +85,7 @@ class JobOptions:
         It accepts by returning; an exception refuses, and the job waits in TRANSIENT_ERROR with its code. From then on
         no server is talked to unasked, also after the end of this process, until a callback is set again and the job
         resumed, or None takes callback and need back. Raises BG_E_READ_ONLY_WHEN_JOB_ACTIVE unless the job is
-        suspended, in ERROR or TRANSFERRED. Asking is not built yet: such a job does not connect over TLS at all.
+        suspended, in ERROR or TRANSFERRED.
         """
         job = cast("Job", self)
         if callback is None:

@@ -86,6 +86,9 @@ class PropertyValues(TypedDict, total=False):
     use_stored_proxy_credentials: bool
     minimum_notification_interval_ms: int
     on_demand_mode: bool
+    parallel_files: int
+    maximum_rate_bytes_per_second: int | None
+    segments: int
     auto_complete: bool
 
 
@@ -234,8 +237,8 @@ class EventInfo(EventHead, total=False):
     Stored events have the `state` of the job at that time, live ones the whole `job` as well. `kind`: subscribed
     (always the first; carries `subscriber`), created, files-added, changed (a property), state, expiring (the job will
     be cancelled for inactivity; told again after a restart), progress (not stored; seq repeats the last one),
-    file-transferred, token, owner, removed, overflow (the stream was too slow: read the state anew), ended (the
-    service stops).
+    file-transferred (one file or several), token, owner, removed, overflow (the stream was too slow: read the state
+    anew), ended (the service stops).
 
     To whoever registered for the job alone, also when another owner took it:
     notice, with `notice_seq`: transferred, error (both with `job`, unless it is another owner's) or file-transferred
@@ -279,6 +282,38 @@ class PoliciesInfo(TypedDict):
     folder: str
     problem: str
     policies: list[PolicyInfo]
+
+
+class ProxyProblem(TypedDict):
+    """Why it cannot be said, or what is wrong with the proxy."""
+
+    hresult: int
+    text: str
+
+
+class ProxyExplanation(TypedDict):
+    """How a URL would be asked for, and who says so."""
+
+    url: str
+    """Without user information and query."""
+    uid: int
+    identity: str
+    """Who would ask, and whose settings count: `alice (uid 1000)`."""
+    usage: str
+    """no-proxy | override | autodetect | script"""
+    source: str
+    """Who says so: the job, a file, the settings of the service."""
+    why: str
+    """What decided: the list, an exception, a proxy script."""
+    choice: list[str]
+    """What would be tried, in this order: proxies, or `direct`; empty with a problem."""
+    notes: list[str]
+    asked: str | None
+    """The proxy that was asked, once and without credentials; null: there is none to ask."""
+    answer: str
+    schemes: list[str]
+    """Of authentication, that it offers; empty: it wants none, or did not say."""
+    problem: ProxyProblem | None
 
 
 class TokenInfo(TypedDict):

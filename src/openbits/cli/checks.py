@@ -21,7 +21,7 @@ from typing import NamedTuple
 from openbits.api import locate
 from openbits.api.wire import JobInfo, PoliciesInfo, ServiceInfo
 from openbits.cli import render
-from openbits.core.system import SYSTEM_CA_FILES
+from openbits.core.system import KERBEROS_LIBRARY, SYSTEM_CA_FILES
 from openbits.version import VERSION
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -154,6 +154,17 @@ def certificates() -> Iterator[Finding]:
         yield Finding(WARN, "ca file", "the system has none that can be read, so https fails", step)
     else:
         yield Finding(OK, "ca file", path)
+
+
+def kerberos() -> Iterator[Finding]:
+    """Whether jobs can prove who they are with tickets; those that need not are fine without."""
+    try:
+        ctypes.CDLL(KERBEROS_LIBRARY)
+    except OSError:
+        text = f"{KERBEROS_LIBRARY} is not here, so no tickets are used; if they are to be: install libgssapi-krb5-2"
+        yield Finding(OK, "kerberos", text)
+    else:
+        yield Finding(OK, "kerberos", f"{KERBEROS_LIBRARY} is here")
 
 
 def clock(now: float) -> Iterator[Finding]:

@@ -55,6 +55,7 @@ def _findings() -> Iterator[Finding]:
     yield from checks.kernel()
     yield from checks.logons()
     yield from checks.certificates()
+    yield from checks.kerberos()
     yield from checks.clock(time.time())
 
 

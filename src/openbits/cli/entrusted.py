@@ -18,7 +18,6 @@ from openbits.core.errors import BitsError
 
 TARGETS = [target.name.lower() for target in AuthTarget]
 SCHEMES = [scheme.name.lower() for scheme in AuthScheme]
-_UNUSED = "transfers of this version do not use it yet"
 LOCATIONS = {"user": CertStore.CURRENT_USER, "machine": CertStore.LOCAL_MACHINE}
 
 
@@ -26,7 +25,7 @@ def add_credentials_arguments(parser: argparse.ArgumentParser) -> None:
     """What follows `bits credentials`."""
     parser.epilog = REFERENCE
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    setting = _action(actions, "set", f"give the job a user and a password, which nothing shows again; {_UNUSED}")
+    setting = _action(actions, "set", "give the job a user and a password, which nothing shows again")
     removing = _action(actions, "remove", "take them away")
     for each in (setting, removing):
         each.add_argument("--target", choices=TARGETS, default=TARGETS[0], help="who asks for them (default server)")
@@ -52,7 +51,7 @@ def add_certificate_arguments(parser: argparse.ArgumentParser) -> None:
     """What follows `bits certificate`."""
     parser.epilog = REFERENCE
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    setting = _action(actions, "set", f"choose the client certificate of the job; {_UNUSED}")
+    setting = _action(actions, "set", "choose the client certificate of the job")
     setting.add_argument(
         "--location",
         choices=LOCATIONS,

@@ -8,10 +8,10 @@ import argparse
 import errno
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from openbits.api.client import Client, outcome_of
-from openbits.api.wire import ErrorInfo, JobInfo
+from openbits.api.wire import ErrorInfo, FileInfo, JobInfo
 from openbits.cli import exits, render
 from openbits.cli.printing import put
 from openbits.cli.selection import REFERENCE, find_job
@@ -41,6 +41,9 @@ _CLASSES = {
     CodeClass.SUCCESS: "a success",
 }
 
+SHOWN_NOTES = 5
+"""Of the files of a job."""
+
 _WIN32 = 0x80070000
 
 
@@ -63,11 +66,12 @@ def run(options: argparse.Namespace) -> int:
             put(code_lines(code), indent=13)
         return exits.OK
     with Client() as client:
-        info = find_job(client, options.subject).info()
+        job = find_job(client, options.subject)
+        info, files = job.info(), job.files()
     if options.json:
         print(json.dumps({**info, "identities": identities(info)}, indent=2))
     else:
-        put(job_lines(info, time.time()), indent=13)
+        put(job_lines(info, files, time.time()), indent=13)
     return exits.OK
 
 
@@ -130,7 +134,7 @@ def code_lines(value: int) -> Iterator[str]:
 # Jobs
 
 
-def job_lines(info: JobInfo, now: float) -> Iterator[str]:
+def job_lines(info: JobInfo, files: Iterable[FileInfo], now: float) -> Iterator[str]:
     """Everything about why, also when the job is fine."""
     name = render.printable(info["properties"]["display_name"])
     yield f'job          {info["job_id"]} "{name}"'
@@ -138,6 +142,7 @@ def job_lines(info: JobInfo, now: float) -> Iterator[str]:
     yield f"state        {info['state']}, since {render.span(now - since)} ({render.instant(since)})"
     yield f"progress     {render.progress(info)}, {info['files_transferred']} of {info['files_total']} files"
     yield from _why(info, now)
+    yield from _notes(files)
     yield from _notice(info, now)
     yield f"owner        {_owner(info)}"
     yield f"helper       {render.helper_text(info)}"
@@ -206,6 +211,15 @@ def _why(info: JobInfo, now: float) -> Iterator[str]:
         yield f"why          it is over: {info['state']}"
         yield "next         nothing; it leaves the queue"
         yield "hint         nothing is to be done"
+
+
+def _notes(files: Iterable[FileInfo]) -> Iterator[str]:
+    """What was not as usual on the way of files, and no error: the first of many."""
+    noted = [f"file {number}: {render.printable(file['note'])}" for number, file in enumerate(files) if file["note"]]
+    for line in noted[:SHOWN_NOTES]:
+        yield f"note         {line}"
+    if len(noted) > SHOWN_NOTES:
+        yield f"note         and {len(noted) - SHOWN_NOTES} more; see them with: bits show"
 
 
 def _notice(info: JobInfo, now: float) -> Iterator[str]:

@@ -15,6 +15,9 @@ from openbits.core import codes
 from openbits.core.enums import Priority
 from openbits.core.errors import BitsError
 
+PARALLEL_FILES = 8
+"""Somebody waits: what hides the time between request and answer, and no server takes for an attack."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What follows `bits get`."""
@@ -29,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detach", action="store_true", help="do not wait: print the id of the job and leave it alone")
     parser.add_argument("--json", action="store_true", help="print the job as JSON lines, the last one with the result")
     property_options.add_options(
-        parser, without=("display_name", "auto_complete"), defaults={"priority": Priority.FOREGROUND}
+        parser,
+        without=("display_name", "auto_complete"),
+        defaults={"priority": Priority.FOREGROUND, "parallel_files": PARALLEL_FILES},
     )
     parser.epilog = "Ctrl-C leaves the job to the service, which goes on."
 

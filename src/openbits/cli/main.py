@@ -110,6 +110,10 @@ COMMANDS = {
         EXPLAIN, "policy", "add_arguments", "run", "show the policies", "what the administrator allows, and where",
         "bits policy show --effective --why",
     ),
+    "proxy": Command(
+        EXPLAIN, "proxy", "add_arguments", "run", "explain the proxy", "through which proxy, why, and as whom",
+        "bits proxy explain https://data.example/set.tar",
+    ),
     "doctor": Command(
         EXPLAIN, "doctor", "add_arguments", "run", "examine the service", "is everything there that jobs need",
         "bits doctor",

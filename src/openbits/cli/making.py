@@ -55,8 +55,7 @@ def add_add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="ranges",
         metavar="FIRST-LAST",
         help="make the file of this part of the remote one: first and last byte, counted from 0; `FIRST-` goes to the "
-        "end. More than one: one after the other, in this order, without gaps. Transfers of this version fetch whole "
-        "files only: such a job fails",
+        "end. More than one: one after the other, in this order, without gaps. The server has to honour ranges",
     )
     parser.epilog = f"All are added or none. {REFERENCE}"
 

@@ -16,8 +16,8 @@ from openbits.core.properties import PROPERTIES, Property
 
 E = TypeVar("E", bound=enum.Enum)
 
-UNITS = {"seconds": "seconds", "ms": "milliseconds", "bytes": "bytes"}
-SHORT_UNITS = {"seconds": "s", "ms": "ms", "bytes": "bytes"}
+UNITS = {"seconds": "seconds", "ms": "milliseconds", "bytes": "bytes", "bytes_per_second": "bytes/second"}
+SHORT_UNITS = {"seconds": "s", "ms": "ms", "bytes": "bytes", "bytes_per_second": "bytes/s"}
 
 BY_CLI_NAME: Mapping[str, Property] = {rule.cli_name: rule for rule in PROPERTIES.values()}
 

@@ -87,7 +87,8 @@ def waiting_text(waiting: WaitingInfo, now: float) -> str:
 
 def next_text(waiting: WaitingInfo, now: float) -> str:
     """What happens next, and when if that is known."""
-    return waiting["next"] + ("" if waiting["next_at"] is None else f" (in {span(waiting['next_at'] - now)})")
+    in_time = "" if waiting["next_at"] is None else f"in {span(max(0.0, waiting['next_at'] - now))}: "
+    return in_time + waiting["next"]
 
 
 def error_text(error: ErrorInfo) -> str:
@@ -133,8 +134,9 @@ def reasons(info: JobInfo, now: float) -> Iterator[str]:
         yield printable(f"waiting: {waiting['reason']}, since {span(now - waiting['since'])}")
     if waiting is not None:
         yield printable(f"next: {next_text(waiting, now)}")
-        if waiting["hint"] and waiting["hint"] not in told:
-            yield printable(f"hint: {waiting['hint']}")
+        untold = "; ".join(step for step in waiting["hint"].split("; ") if step not in told)
+        if untold:
+            yield printable(f"hint: {untold}")
 
 
 def details(info: JobInfo, files: Iterable[FileInfo], now: float) -> Iterator[str]:
