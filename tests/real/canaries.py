@@ -26,13 +26,13 @@ def assert_hidden(*shown: object) -> None:
         assert MARK.decode() not in f"{one} {one!r} {notes}"
 
 
-def found_in_files(*places: Path) -> list[str]:
-    """The files, in these folders too, that have a canary in their content or name."""
+def found_in_files(*places: Path, mark: bytes = MARK) -> list[str]:
+    """The files, in these folders too, that have a canary in content or name. `mark`: of another kind of secret."""
     found = []
     for place in places:
         for path in [place, *place.rglob("*")]:
             with contextlib.suppress(OSError):  # of a service that runs, some go
-                if MARK in bytes(path) or (path.is_file() and MARK in path.read_bytes()):
+                if mark in bytes(path) or (path.is_file() and mark in path.read_bytes()):
                     found.append(str(path))
     return found
 

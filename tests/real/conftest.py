@@ -313,6 +313,11 @@ class Site:
         return [seen.first_byte for seen in self.seen if seen.path == path and seen.method == "GET"]
 
 
+class _SiteServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # who finds it full tries again a second later, and then ever more rarely
+
+
 def _handler_of(content: Site) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -366,8 +371,7 @@ def _handler_of(content: Site) -> type[http.server.BaseHTTPRequestHandler]:
 def site() -> Iterator[Site]:
     """A loopback web server that records who asks."""
     content = Site()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(content))
-    server.daemon_threads = True
+    server = _SiteServer(("127.0.0.1", 0), _handler_of(content))
     content.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -127,7 +127,7 @@ class Job:
         deadline = time.monotonic() + seconds
         query = "SELECT sum(transferred_bytes) FROM files JOIN jobs ON files.job = jobs.id WHERE jobs.job_id = ?"
         with contextlib.closing(sqlite3.connect(self.service.state / "queue" / "queue.db")) as store:
-            while store.execute(query, (self.id,)).fetchone()[0] < size:
+            while (store.execute(query, (self.id,)).fetchone()[0] or 0) < size:  # NULL before the first commit
                 assert time.monotonic() < deadline, f"{size} bytes were not saved"
                 time.sleep(0.01)
 

@@ -4,6 +4,7 @@ Each program registers one callback for its jobs and says on its standard output
 """
 
 import os
+import re
 import secrets
 import shutil
 import ssl
@@ -58,12 +59,14 @@ class Callback(com.IBackgroundCopyCallback2):
         return called("file " + file.GetLocalName().rpartition("/")[2])
 
 class Checker(com.IBackgroundCopyServerCertificateValidationCallback):
-    pass
+    def ValidateServerCertificate(self, job, file, length, certificate, encoding, store_length, store):
+        print("called certificate", file.GetLocalName().rpartition("/")[2], length, encoding, flush=True)
+        return com.S_OK if how == "check" else com.E_ACCESSDENIED
 
 manager = com.BackgroundCopyManager()
 jobs = [manager.GetJob(uuid.UUID(name)) for name in sys.argv[2:]]
 for job in jobs:
-    if how == "check":
+    if how.startswith("check"):
         options = job.QueryInterface(com.IBackgroundCopyJobHttpOptions3)
         options.SetServerCertificateValidationInterface(Checker())
     else:
@@ -74,7 +77,7 @@ sys.stdin.read()
 
 
 class Program:
-    """One process of a user; `how` it takes what it is told: take, refuse, hang, complete, or check certificates."""
+    """One process of a user; `how` it takes what it is told: take, refuse, hang, complete, check, check-refuse."""
 
     def __init__(self, service: Service, user: Any, how: str, *jobs: Job) -> None:
         self.lines: list[str] = []
@@ -335,7 +338,7 @@ def secure(certificates: Certificates) -> Iterator[FaultServer]:
     server.close()
 
 
-NOT_BUILT = ("transient_error", com.E_NOTIMPL, "server_certificate_callback")
+REFUSED = ("transient_error", com.E_ACCESSDENIED, "server_certificate_callback")
 NOBODY = ("transient_error", com.BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED, "server_certificate_callback")
 
 
@@ -347,12 +350,13 @@ def test_no_server_is_talked_to_while_its_certificate_is_not_checked(
     start: Callable[..., Program],
     eventually: Eventually,
 ) -> None:
-    """V3, V6: not while asking is not built, not after the end of the program, not after that of the service."""
+    """V2, V3, V6: not if the program refuses it, not after the end of the program, not after that of the service."""
     job = create(service, owner, [(secure.url(), folder / "file")], is_resumed=False)
-    program = start("check", job)
+    program = start("check-refuse", job)
     job.resume()
     eventually(lambda: job.info()["error"])
-    assert job.code == NOT_BUILT
+    assert job.code == REFUSED
+    assert f"127.0.0.1:{secure.port}" in job.error["message"]
     program.kill()
     job.suspend()
     job.resume()
@@ -369,4 +373,17 @@ def test_no_server_is_talked_to_while_its_certificate_is_not_checked(
         root.set_certificate_callback(None)
     job.resume()
     job.reaches("transferred")
-    assert secure.requests[0].connection == 1
+    assert secure.requests
+
+
+def test_a_program_is_asked_once_for_a_server_and_then_its_files_come(
+    service: Service, owner: Any, folder: Path, secure: FaultServer, start: Callable[..., Program]
+) -> None:
+    """V1, V2, V4: with the documented arguments, and what was accepted is not asked again."""
+    files = [(secure.url(f"/{number}"), folder / str(number)) for number in range(3)]
+    job = create(service, owner, files, is_resumed=False)
+    program = start("check", job)
+    job.resume()
+    job.reaches("transferred")
+    (asked,) = program.called
+    assert re.fullmatch(r"certificate 0 \d{3,} 1", asked)

@@ -9,14 +9,16 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.real.compromised.liar import LIES
 
-from openbits import BitsError, Outcome, TokenFlags
+from openbits import BitsError, JobState, Outcome, TokenFlags
 from openbits.identity import landlock
 
 pytestmark = pytest.mark.root
@@ -135,6 +137,55 @@ def test_t9_a_network_worker_that_was_taken_over(crime: Callable[[str], Crime], 
     assert not scene.new_file.exists()
     assert sorted(path.name for path in scene.folder.iterdir()) == ["private", "report"]
     assert (scene.folder / "private").read_text() == "secret"
+
+
+@pytest.fixture
+def lied_to(make_service: Callable[..., Any]) -> Iterator[Any]:
+    """A service whose network workers lie. The manager that clients talk to has to be the same at the end."""
+    command = (sys.executable, str(COMPROMISED), "worker=liar")
+    service = make_service(environ={"OPENBITS_TEST_TARGETS": "{}"}, command=command)
+    service.start()
+    yield service
+    with service.client() as client:
+        assert client.create_job("of somebody else").state is JobState.SUSPENDED
+    assert "generation_ended" not in service.log()
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_network_worker_that_lies_to_the_manager_harms_its_own_job_alone(
+    lie: str, lied_to: Any, open_tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    with lied_to.client() as client:
+        job = client.create_job("lies")
+        job.add_file(f"http://127.0.0.1/{lie}", open_tmp_path / "file")
+        job.resume()
+        assert "network worker" in eventually(lambda: job.error)["message"]
+
+
+@pytest.mark.parametrize(
+    ("flood", "words"),
+    [("phases", ""), ("parts", "more than 20000 parts"), ("questions", "asked 2048 things at a time")],
+)
+def test_a_network_worker_that_never_stops_talking_harms_its_own_job_alone(
+    flood: str, words: str, lied_to: Any, open_tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    """The client of the job does not answer what it is asked before it leaves."""
+    has_left = threading.Event()
+
+    def check(_question: object) -> None:
+        has_left.wait(60)
+
+    with lied_to.client() as client:
+        job = client.create_job("floods")
+        job.add_file(f"http://127.0.0.1/{flood}", open_tmp_path / "file")
+        job.set_certificate_callback(check)
+        job.resume()
+        if words:
+            assert words in eventually(lambda: job.error, 30)["message"]
+        else:
+            eventually(lambda: job.state is JobState.CONNECTING)
+        job.cancel()
+        has_left.set()
 
 
 @pytest.mark.skipif(not LANDLOCK, reason="this kernel has no Landlock")

@@ -11,7 +11,7 @@ import pytest
 from tests.real.conftest import Service, Site, run_as
 from tests.real.stories import Job, cancel_all, create, names, real_user, running_service
 
-from openbits import BitsError, SecurityFlags, com
+from openbits import BitsError, com
 from openbits.core import codes, ranges
 
 pytestmark = pytest.mark.root
@@ -104,49 +104,20 @@ def test_made_content_has_no_ranges(service: Service, owner: Any, folder: Path) 
     assert story(service, owner, act, dynamic_content=True) == codes.BG_E_UNSUPPORTED_JOB_CONFIGURATION
 
 
-def test_a_file_with_ranges_is_kept_and_never_delivered_as_another_one(
-    service: Service, site: Site, owner: Any, folder: Path
-) -> None:
-    """Parts are not fetched by this version: the job says so and asks nobody."""
-    url = site.put("/file", BODY)
+def test_a_file_with_ranges_is_kept_as_it_was_added(service: Service, owner: Any, folder: Path) -> None:
+    """Its size is known before the job runs, unless a range goes to the end."""
 
     def act(job: Any) -> str:
-        job.add_file_with_ranges(url, folder / "file", [(100, 100), (900, None)])
-        job.add_file_with_ranges(url, folder / "other", [(0, 5), (50, 5)])
-        job.resume()
+        job.add_file_with_ranges("http://127.0.0.1:9/file", folder / "file", [(100, 100), (900, None)])
+        job.add_file_with_ranges("http://127.0.0.1:9/file", folder / "other", [(0, 5), (50, 5)])
         return str(job.id)
 
     job = Job(service, story(service, owner, act))
-    job.reaches("error")
-    assert job.code == ("error", codes.E_NOTIMPL, "general_transport")
-    assert "transfers whole files only" in job.error["message"]
-    assert site.seen == []
-    assert names(folder) == []
     first, second = job.files()
     assert first["ranges"] == [{"offset": 100, "length": 100}, {"offset": 900, "length": None}]
     assert (first["bytes_total"], second["bytes_total"]) == (None, 10)
     service.kill("manager")
     assert job.files() == [first, second]
-
-
-@pytest.mark.parametrize(
-    ("setting", "said"),
-    [
-        ({"http_method": "POST"}, "HTTP method POST"),
-        ({"security_flags": SecurityFlags.ENABLE_CRL_CHECK}, "revocation"),
-        ({"security_flags": SecurityFlags.REDIRECT_DISALLOW | SecurityFlags.IGNORE_UNKNOWN_CA}, "redirects"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_setting_that_protects_is_not_passed_over(
-    service: Service, site: Site, owner: Any, folder: Path, setting: dict[str, Any], said: str
-) -> None:
-    """jobs.md §9.4, §9.6, §9.9: not honoured by this version, so the job asks nobody and says why."""
-    job = create(service, owner, [(site.put("/file", BODY), folder / "file")], **setting)
-    job.reaches("error")
-    assert job.code == ("error", codes.E_NOTIMPL, "general_transport")
-    assert said in job.error["message"]
-    assert site.seen == []
 
 
 # -- random access and on-demand mode ---------------------------------------------------------------------------------
@@ -155,7 +126,7 @@ def test_a_setting_that_protects_is_not_passed_over(
 def test_on_demand_nothing_is_fetched_that_was_not_requested(
     service: Service, site: Site, owner: Any, folder: Path
 ) -> None:
-    """OPEN-41; what is requested cannot be fetched by this version, which is said and not passed over in silence."""
+    """OPEN-41; what happens to requests is in `test_file_ranges`."""
     url = site.put("/file", BODY)
     job = create(service, owner, [(url, folder / "file")], on_demand_mode=True)
     waiting = job.reaches("suspended")["waiting"]
@@ -165,10 +136,6 @@ def test_on_demand_nothing_is_fetched_that_was_not_requested(
     with service.client() as client:
         client.job(job.id).request_ranges(0, [(0, 1000)])
     assert job.state == "suspended"
-    job.resume()
-    job.reaches("error")
-    assert job.code == ("error", codes.E_NOTIMPL, "general_transport")
-    assert "switch on_demand_mode off" in job.error["message"]
     assert site.seen == []
     job.set(on_demand_mode=False)
     job.resume()

@@ -23,7 +23,7 @@ from tests.real.conftest import Person, Service, Site, run_as
 from tests.real.stories import Job, cancel_all, create, names, real_user, running_service
 
 from openbits import BitsError, TokenFlags
-from openbits.service.children import ANSWER_SECONDS
+from openbits.service.file_broker import ANSWER_SECONDS
 from openbits.service.ownership import MAX_DIRECTORIES
 
 pytestmark = pytest.mark.root

@@ -8,6 +8,7 @@ moment: a fork of the zygote counts as root until it has become somebody else.
 import os
 import re
 import secrets
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,22 @@ def traced(make_service: Callable[..., Any], open_tmp_path: Path) -> Traced:
     return Traced(service, open_tmp_path, tuple(service.command))
 
 
+def keep_settings(user: Any) -> None:
+    """What a broker reads of a home."""
+    settings = user.home / ".config" / "openbits"
+    settings.mkdir(parents=True)
+    (settings / "proxy.toml").write_text('[proxy]\nusage = "no-proxy"\n')
+    subprocess.run(["chown", "-R", f"{user.uid}:{user.gid}", user.home], check=True)
+
+
+def assert_theirs_alone(calls: list[Any], users: list[Any], workers: set[int]) -> None:
+    """What users keep for the service is opened under their uid, and by no worker."""
+    for user in users:
+        found = [call for call in calls if f"{user.home}/.config" in call.line]
+        assert {call.uid for call in found} == {user.uid}
+        assert [call.line for call in found if call.pid in workers] == []
+
+
 def test_only_the_broker_of_a_user_makes_calls_on_paths_of_that_user(
     traced: Traced,
     site: Any,
@@ -101,6 +118,8 @@ def test_only_the_broker_of_a_user_makes_calls_on_paths_of_that_user(
     service = traced.service
     owner, helper = throwaway_user(), throwaway_user(password="open sesame")
     owners, helpers = private_folder(owner), private_folder(helper)
+    for user in (owner, helper):
+        keep_settings(user)
     plain, held = site.put("/plain", BODY), site.put("/held", BODY)
     gate = site.gate("/held", 150_000)
 
@@ -150,6 +169,7 @@ def test_only_the_broker_of_a_user_makes_calls_on_paths_of_that_user(
     assert [call.line for call in on_users_paths if call.uid not in {owner.uid, helper.uid}] == []
     assert traced.workers
     assert [call.line for call in on_users_paths if call.pid in traced.workers] == []
+    assert_theirs_alone(calls, [owner, helper], traced.workers)
     # the control: the same reading shows what brokers do there, and what the spawner and the manager do elsewhere
     for user in (owner, helper):
         names = {call.name for call in on_users_paths if call.uid == user.uid}

@@ -41,7 +41,7 @@ def another(rule: Property) -> Any:
     if rule.type is bool:
         return not rule.default
     if rule.type is int:
-        return 12_345
+        return min(12_345, rule.highest or 12_345)
     return f"{rule.name} \N{SNOWMAN}"
 
 

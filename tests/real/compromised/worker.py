@@ -27,8 +27,9 @@ def run(control: socket.socket) -> None:
         os.pwrite(descriptor, body, 0)
         os.close(descriptor)
         about = {"transfer": order["transfer"], "size_bytes": len(body)}
-        head = {"etag": None, "last_modified": None, "offset": 0, "note": "", "headers": ""}
-        channel.send(control, {"event": "connected", **about, **head})
+        head = {"etag": None, "last_modified": None, "media_type": None, "offset": 0, "note": ""}
+        way = {"headers": "", "peer": "", "remote_name": ""}
+        channel.send(control, {"event": "connected", **about, **head, **way})
         channel.send(control, {"event": "transferred", **about, "modified_at": None})
 
 
