@@ -178,8 +178,17 @@ class _Player:
         assert self._client is not None
         self._jobs[name] = self._client.job(job_id)
 
-    def _add(self, name: str, files: list[tuple[str, str]]) -> None:
-        self._job(name).add_files(files)
+    def _add(self, name: str, files: list[tuple[str, str]], parts: list[tuple[int, int | None]] | None = None) -> None:
+        """`parts`: what the one file is made of."""
+        if parts is None:
+            self._job(name).add_files(files)
+        else:
+            ((url, path),) = files
+            self._job(name).add_file_with_ranges(url, path, parts)
+
+    def _want(self, name: str, parts: list[tuple[int, int]]) -> None:
+        """Have these parts of the first file fetched now."""
+        self._job(name).request_ranges(0, parts)
 
     def _set(self, name: str, **values: object) -> None:
         if "priority" in values:

@@ -231,7 +231,7 @@ class Campaign:
         parts = {
             first: ["help", "change", "finish", "pause"],
             second: ["turn", "tell", "copy", "cancel"],
-            last: ["swap", "leave"],
+            last: ["swap", "seek", "straight", "leave"],
         }
         for uid, kinds in parts.items():
             plans[uid] += [act for kind in kinds for act in self.work.for_user(uid, kind)]

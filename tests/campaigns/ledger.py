@@ -42,6 +42,10 @@ class Entry:
     """Complete said that every file is there."""
     story: list[str] = field(default_factory=list)
 
+    def may_be(self, name: str) -> bool:
+        """True if a property may be switched on."""
+        return True in self.values.get(name, ())
+
     @property
     def is_over(self) -> bool:
         return self.end is not None or (self.job_id is None and not self.is_doubtful)

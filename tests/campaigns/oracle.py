@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.campaigns.actors import Taken
 from tests.campaigns.ledger import Entry
+from tests.campaigns.pages import local
 from tests.real.conftest import Service
 from tests.real.versions import Versions
 
@@ -163,7 +164,8 @@ class Oracle:
             yield f"{entry.name}: helper token flags {flags}, acknowledged were {entry.flags} (P1, T-8)"
         if entry.is_suspended and info["state"] not in {"suspended", "error", "transferred"}:
             yield f"{entry.name} was suspended and is {info['state']} (P1)"
-        if entry.is_suspended is False and info["state"] == "suspended" and not entry.was_completed:
+        may_rest = entry.was_completed or entry.may_be("on_demand_mode")  # it has all that was asked for
+        if entry.is_suspended is False and info["state"] == "suspended" and not may_rest:
             yield f"{entry.name} was resumed and is suspended (P1)"
         try:
             paths = {Path(file["local_name"]) for file in client.job(info["job_id"]).files()}
@@ -207,16 +209,22 @@ class Oracle:
                 if entry.is_whole and path in entry.files:
                     yield f"{entry.name} is complete and {path} is missing (P3)"
                 continue
-            if body not in self.versions.bodies[target]:
+            if entry.may_be("high_performance") and not entry.is_whole:
+                continue  # it is written there, and left there
+            if body not in self.versions_of(target):
                 yield f"{path} is a mix: {self.nearest(body, target)} (P2)"
             if status.st_uid not in entry.makers:
                 yield f"{path} belongs to {status.st_uid}, possible were {entry.makers} (P7)"
             if not entry.was_completed:
                 yield f"{path} is published and nobody completed {entry.name} (P5)"
 
+    def versions_of(self, target: str) -> list[bytes]:
+        """What a local file may be."""
+        return [local(target, body) for body in self.versions.bodies[target]]
+
     def nearest(self, body: bytes, target: str) -> str:
         """Where a body leaves each version it should be."""
-        versions = self.versions.bodies[target]
+        versions = self.versions_of(target)
         same = [
             next((at for at, (ours, theirs) in enumerate(zip(body, version, strict=False)) if ours != theirs), None)
             for version in versions
@@ -262,7 +270,11 @@ class Oracle:
             yield f"{where} has {len(body)} bytes, its row counts {count} (P3)"
         if count and file.validators.etag is not None:
             target, tag = "/" + file.remote_name.rpartition("/")[2], file.validators.etag
-            version = self.versions.bodies[target][int(tag.strip('"')) - 1]
+            version = self.versions_of(target)[int(tag.strip('"')) - 1]
+            for part in file.filled:
+                end = part.offset + (part.length_bytes or 0)
+                if body[part.offset : end] != version[part.offset : end]:
+                    yield f"{where}: bytes {part.offset} to {end} are not of version {tag} (P2)"
             if body[:count] != version[:count] or (file.is_transferred and count != len(version)):
                 yield f"{where}: its {count} bytes are not of version {tag}: {self.nearest(body, target)} (P2)"
 

@@ -18,13 +18,11 @@ from tests.campaigns.rules import (
     CRL_CHECK,
     E_ACCESSDENIED,
     E_INVALIDARG,
-    E_NOTIMPL,
     E_PENDING,
     EMPTY,
     ERROR,
     ERROR_INFORMATION_UNAVAILABLE,
     FINAL,
-    GENERAL_TRANSPORT,
     HTTP_404,
     HTTP_503,
     INVALID_AUTH_SCHEME,
@@ -33,7 +31,6 @@ from tests.campaigns.rules import (
     NOT_FOUND,
     PASSWORD_TOO_LARGE,
     QUEUED,
-    REDIRECT_DISALLOW,
     REMOTE_FILE,
     S_FALSE,
     S_OK,
@@ -358,10 +355,7 @@ class Reference:
             self._publish(job)
 
     def _fetch(self, job: RefJob, index: int, file: RefFile) -> bool:
-        """One file; False if the job comes to rest with it. What cannot be honoured yet fails (docs/api.md)."""
-        if job.values["SecurityFlags"] & (CRL_CHECK | REDIRECT_DISALLOW):
-            self._fail(job, ERROR, E_NOTIMPL, index, GENERAL_TRANSPORT)
-            return False
+        """One file; False if the job comes to rest with it."""
         match file.kind:
             case "good":
                 self._flow(job)

@@ -190,7 +190,7 @@ class Campaign(RuleBasedStateMachine):
         if not files:
             return
         index %= len(files)
-        name = bad if bad is not None else self.world.server.url(f"/{files[index].kind}-{next(self.world.numbers)}")
+        name = bad if bad is not None else self.world.url(f"{files[index].kind}-{next(self.world.numbers)}")
         expected = self.reference.rename(job, {index: name}, 0 if bad is None else 0x80070057)
         code, result = _outcome(lambda: self._file(job, index).SetRemoteName(name))
         self._judge(f"SetRemoteName({name!r:.40})", result if code == 0 else code, expected)
@@ -323,9 +323,7 @@ class Campaign(RuleBasedStateMachine):
         files = []
         for kind in kinds:
             name = f"{kind}-{next(self.world.numbers)}"
-            files.append(
-                RefFile(kind=kind, remote_name=self.world.server.url(f"/{name}"), local_name=str(self.folder / name))
-            )
+            files.append(RefFile(kind=kind, remote_name=self.world.url(name), local_name=str(self.folder / name)))
         expected = self.reference.add(number, files)
         pairs = [com.BG_FILE_INFO(RemoteName=file.remote_name, LocalName=file.local_name) for file in files]
         if len(pairs) == 1:

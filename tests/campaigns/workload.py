@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.campaigns.actors import Act
 from tests.campaigns.ledger import Entry
-from tests.campaigns.pages import Pages
+from tests.campaigns.pages import PARTS, Pages
 
 from openbits.core.names import file_url
 
@@ -73,12 +73,16 @@ class Workload:
         flags: int = 0,
         folder: Path | None = None,
         priority: str = "foreground",
+        **properties: Any,
     ) -> list[Act]:
-        """A new job with one or two files, running; `folder`: where, if not in one of its local-file identity."""
+        """A new job with some files, running; `folder`: where, if not in one of its local-file identity."""
         name = f"job-{next(self.numbers)}"
         maker = self.helper_uid if flags & 1 else uid
         self.entries.append(Entry(name=name, uid=uid, helper_uid=self.helper_uid if flags else None))
-        acts = [Act("create", name), Act("set", name, {"minimum_retry_delay_seconds": 5, "priority": priority})]
+        at_a_time = 1 if pace else self.random.choice([1, 2, 8])  # what is paced is looked at in the middle of a file
+        settings = {"minimum_retry_delay_seconds": 5, "priority": priority, "parallel_files": at_a_time}
+        settings |= properties
+        acts = [Act("create", name), Act("set", name, settings)]
         acts += [Act("help", name), Act("flags", name, {"flags": flags})] if flags else []
         acts.append(self._add(name, folder or self._folder(maker), pace))
         acts += [Act("notify", name)] if self.random.random() < 0.7 else []
@@ -86,9 +90,9 @@ class Workload:
         return [*acts, Act("resume", name)]
 
     def _add(self, name: str, folder: Path, pace: str = "") -> Act:
-        """One or two files; `pace`: see Pages, any if empty."""
+        """One or two files, now and then a handful; `pace`: see Pages, any if empty."""
         files = []
-        for _ in range(self.random.randint(1, 2)):
+        for _ in range(self.random.choice([1, 2] if pace else [1, 2, 2, 6])):
             target = f"/{pace or self.random.choice(['fast', 'fast', 'fast', 'slow'])}-{next(self.numbers)}"
             files.append((self.pages.put(target), str(folder / target[1:])))
         return Act("add", name, {"files": files})
@@ -129,7 +133,7 @@ class Workload:
         """Another identity has to go on with the bytes; both may create files in the folder."""
         start = self.start(uid, pace="slow", flags=1, folder=self.common)
         name = start[0].job
-        saved = {"states": DONE, "seconds": 1.0, "saved_bytes": 120_000}
+        saved = {"states": DONE, "seconds": 3.0, "saved_bytes": 200_000}  # of which some are durable
         flags = self.random.choice([0, 2])
         wait = Act("await", name, {"states": DONE, "seconds": 3.0})
         return [*start, Act("await", name, saved), Act("flags", name, {"flags": flags}), wait]
@@ -169,6 +173,45 @@ class Workload:
         command = Act("command", resume.job, {"program": program})
         waits = [Act("await", resume.job, {"states": states, "seconds": 0.5 + len(states)}) for states in (DONE, [])]
         return [*start, command, resume, *waits, Act("complete", resume.job)]
+
+    def parts(self, uid: int) -> list[Act]:
+        """A file is made of parts of the remote one."""
+        acts = self.start(uid, pace="slow", segments=self.random.choice([1, 3]))
+        number = next(number for number, act in enumerate(acts) if act.verb == "add")
+        target = f"/slow-parts-{next(self.numbers)}"
+        file = (self.pages.put(target), str(Path(acts[number].arguments["files"][0][1]).with_name(target[1:])))
+        acts[number] = Act("add", acts[number].job, {"files": [file], "parts": PARTS})
+        return [*acts, Act("await", acts[0].job, {"states": DONE, "seconds": 3.0}), Act("complete", acts[0].job)]
+
+    def seek(self, uid: int) -> list[Act]:
+        """Its middle is wanted first, perhaps over several connections, perhaps nothing else."""
+        is_demanded = self.random.random() < 0.4
+        segments = self.random.choice([1, 4])
+        *start, resume = self.start(uid, pace="slow", segments=segments, on_demand_mode=is_demanded)
+        name = resume.job
+        first, then = ([(at, self.random.randint(1, 200_000))] for at in (100_000, 450_000))
+        saved = {"states": DONE, "seconds": 1.0, "saved_bytes": 60_000}
+        asked = [Act("want", name, {"parts": first}), resume, Act("await", name, saved)]
+        more = [Act("want", name, {"parts": then}), resume]
+        return [*start, *asked, *more, Act("await", name, {"states": DONE, "seconds": 2.0})]
+
+    def many(self, uid: int) -> list[Act]:
+        """A dozen files move at a time: stopped in the middle, or left to themselves."""
+        acts = self.start(uid, pace="fast", parallel_files=8)
+        number = next(number for number, act in enumerate(acts) if act.verb == "add")
+        name, folder = acts[0].job, Path(acts[number].arguments["files"][0][1]).parent
+        targets = [f"/{self.random.choice(['fast', 'slow'])}-{next(self.numbers)}" for _ in range(12)]
+        acts[number] = Act("add", name, {"files": [(self.pages.put(one), str(folder / one[1:])) for one in targets]})
+        saved = {"states": DONE, "seconds": 1.0, "saved_bytes": 1_000_000}
+        stops = [Act("suspend", name), Act("resume", name)] if self.random.random() < 0.5 else []
+        return [*acts, Act("await", name, saved), *stops, Act("await", name, {"states": DONE, "seconds": 2.0})]
+
+    def straight(self, uid: int) -> list[Act]:
+        """Written straight into the destination, and left there whatever happens."""
+        start = self.start(uid, pace="fast", high_performance=True)
+        name = start[0].job
+        end = Act(self.random.choice(["complete", "complete", "cancel"]), name)
+        return [*start, Act("await", name, {"states": DONE, "seconds": 1.0}), end]
 
     def cancel(self, uid: int) -> list[Act]:
         """Begun and given up."""
@@ -214,10 +257,15 @@ KINDS: dict[str, Callable[[Workload, int], list[Act]]] = {
     "finish": Workload.finish,
     "copy": Workload.copy,
     "tell": Workload.tell,
+    "parts": Workload.parts,
+    "seek": Workload.seek,
+    "many": Workload.many,
+    "straight": Workload.straight,
     "cancel": Workload.cancel,
     "leave": Workload.leave,
     "die": Workload.die,
     "touch": Workload.touch,
 }
-MIXED = ["new", "help", "finish", "copy", "tell", "pause", "change", "turn", "swap", "cancel", *["touch"] * 7]
+_HTTP = ["parts", "seek", "many", "straight"]
+MIXED = ["new", "help", "finish", "copy", "tell", "pause", "change", "turn", "swap", "cancel", *_HTTP, *["touch"] * 9]
 CLOSING = ["touch", "leave"]

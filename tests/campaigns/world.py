@@ -57,6 +57,10 @@ class World:
             self.blocker = str(blocker.id)
         self._wait_for_blocker()
 
+    def url(self, name: str) -> str:
+        """Where the file of that name is; a server that is busy has nothing else, since all jobs leave it alone."""
+        return self.server.url(f"/{name}", host=f"{name}.localhost" if name.startswith("busy") else "127.0.0.1")
+
     def restart(self, *, is_orderly: bool) -> None:
         """End the service or its manager, and connect anew when it is there again."""
         self._disconnect()
