@@ -1,173 +1,121 @@
-"""Comparisons with curl through the whole service (design.md §9, G1 and G7): side by side, medians of several rounds.
+"""OpenBITS beside curl, aria2c, wget2 and rclone, through the whole service (design.md §9: G1, G2, G3, G5).
 
-    make bench                     both, 1 GiB, 5 rounds
-    make bench ARGS="--size-mib 256 --rounds 3"
+    make bench                                              all sections, 5 rounds
+    make bench ARGS="--only large,small --rounds 3"         some
+    make bench ARGS="--only large --size-mib 512 --json"    for programs; the table goes to stderr
 
-G1: one large file, plain and TLS, `bits get` (foreground job, identities, commits, durable) beside `curl -o`, which
-leaves its file in memory, and `curl -o` with a sync, which promises what we promise. CPU is that of every process that
-took part, the service's included. G7: CPU time of a
-command up to its end. Interleaved rounds, so that both meet the same machine.
+Rounds are interleaved, so that all meet the same machine; told are medians. Everything comes over loopback from one
+nginx whose files are in the page cache. CPU is that of every process that took part but the server: for `bits` its
+client and all processes of the service. `bits` promises that the bytes are on the disk when it ends; of the others
+only `curl, synced` does.
 """
 
 import argparse
-import contextlib
+import json
 import os
-import resource
-import shutil
+import platform
 import signal
-import statistics
-import subprocess
+import ssl
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import openbits
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from tests.real.nginx import Certificates, Nginx  # needs the path above
-
-BITS = str(Path(sys.executable).with_name("bits"))
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Wall time and CPU time of one download, seconds."""
-
-    wall: float
-    cpu: float
+import pycurl
+from bench import measure, peers, place, sections
+from bench.measure import MIB, Cost, FailedError
+from bench.sections import SECTIONS, Row
 
 
 def main() -> None:
-    """Run what the arguments ask for and print one table each."""
+    """Run what the arguments ask for and print the table."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
+    results: list[dict[str, Any]] = []
+    output = sys.stderr if options.json else sys.stdout
+    with place.made(options.folder) as here:
+        machine = _machine(here.folder)
+        for name, words in machine.items():
+            print(f"{name}: {words}", file=output)
+        for section in options.only:
+            for row in SECTIONS[section](here, options):
+                results.extend(_compare(here, row, options, output))
+    if options.json:
+        print(json.dumps({"machine": machine, "rounds": options.rounds, "results": results}, indent=1))
+
+
+def _options() -> sections.Options:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size-mib", type=int, default=1024)
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections (default: {','.join(SECTIONS)})")
+    parser.add_argument("--programs", default=",".join(peers.PROGRAMS), help="as named in the table, with commas")
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    with bench_folder() as base:
-        certificates = Certificates(base)
-        nginx = Nginx(base, certificates)
-        try:
-            fill(nginx.root / "large", options.size_mib)
-            with service(base, certificates.ca):
-                g1(nginx, certificates.ca, base / "out", options.size_mib, options.rounds)
-                g7(options.rounds * 3)
-        finally:
-            nginx.close()
+    parser.add_argument("--size-mib", type=int, default=4096, help="of the large file (default: 4096)")
+    parser.add_argument("--parallel", type=int, default=8, help="files at a time (default: 8)")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="below it everything is done")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON, the table on stderr")
+    given = parser.parse_args()
+    only, known = given.only.split(","), set(given.programs.split(","))
+    if not set(only) <= set(SECTIONS):
+        parser.error(f"unknown section among {given.only}; known are {', '.join(SECTIONS)}")
+    return sections.Options(
+        only=tuple(only),
+        programs=tuple(name for name in peers.PROGRAMS if name in known or name.partition(",")[0] in known),
+        rounds=given.rounds,
+        size_mib=given.size_mib,
+        parallel=given.parallel,
+        folder=given.folder,
+        json=given.json,
+    )
 
 
-def g1(nginx: Nginx, ca: Path, out: Path, size_mib: int, rounds: int) -> None:
-    """One large file; curl once as it is and once with the sync that makes its file as durable as ours."""
-    out.mkdir(exist_ok=True)
-    print(f"G1: one file of {size_mib} MiB, medians of {rounds} interleaved rounds\n")
-    print("                       MiB/s   CPU s/GiB")
-    for words, tls in (("plain", False), ("TLS 1.3", True)):
-        url = nginx.url("/large", tls=tls)
-        curl = ["curl", "-s", *(["--cacert", str(ca)] if tls else []), "-o", str(out / "curl"), url]
-        durable = ["sh", "-c", '"$@" && sync -d "$0"', str(out / "curl"), *curl]
-        runs: dict[str, list[Cost]] = {"curl": [], "curl, synced": [], "bits": []}
-        for _ in range(rounds):
-            for name, command, other_cpu in (
-                ("curl", curl, no_cpu),
-                ("curl, synced", durable, no_cpu),
-                ("bits", [BITS, "get", url, str(out / "bits")], service_cpu),
-            ):
-                runs[name].append(measure(command, other_cpu))
-                for path in out.iterdir():
-                    path.unlink()
-                os.sync()
-        costs = {name: median(run) for name, run in runs.items()}
-        for name, cost in costs.items():
-            print(f"  {words:8} {name:13} {size_mib / cost.wall:6.0f} {cost.cpu * 1024 / size_mib:10.2f}")
-        for peer in ("curl", "curl, synced"):
-            throughput, cpu = costs[peer].wall / costs["bits"].wall, costs["bits"].cpu / costs[peer].cpu
-            print(f"  {words:8} bits beside {peer}: {throughput:.2f} x its throughput, {cpu:.2f} x its CPU per GiB")
-    print()
+def _machine(folder: Path) -> dict[str, str]:
+    """What the figures depend on."""
+    return {
+        **peers.versions(),
+        "bits": f"{pycurl.version}, Python {platform.python_version()} ({ssl.OPENSSL_VERSION})",
+        "machine": f"{os.cpu_count()} processors, Linux {platform.release()}",
+        "files": f"fetched to {place.file_system(folder)}, served from the page cache",
+    }
 
 
-def g7(rounds: int) -> None:
-    """CPU of short commands."""
-    print(f"G7: CPU time of a command, median of {rounds}\n")
-    for command in (["--help"], ["list"], ["list", "--json"]):
-        costs = [measure([BITS, *command], no_cpu) for _ in range(rounds)]
-        print(f"  bits {' '.join(command):12} {median(costs).cpu:6.3f} s CPU   {median(costs).wall:6.3f} s wall")
-    bare = [measure([sys.executable, "-c", "pass"], no_cpu) for _ in range(rounds)]
-    print(f"  {'python -c pass':17} {median(bare).cpu:6.3f} s CPU   {median(bare).wall:6.3f} s wall")
+def _compare(here: place.Place, row: Row, options: sections.Options, output: Any) -> list[dict[str, Any]]:
+    """Interleaved rounds of one row of the section; one result for each program."""
+    print(f"\n{row.title}\n{'':14} {row.heading}", file=output, flush=True)
+    costs: dict[str, list[Cost]] = {
+        name: [] for name in options.programs if peers.is_there(name) and name in row.programs
+    }
+    refused: dict[str, str] = {}
+    names = list(costs)
+    for turn in range(options.rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:  # nobody is always behind the same one
+            if name not in refused:
+                try:
+                    costs[name].append(row.measure(name))
+                except FailedError as error:
+                    refused[name] = str(error)
+                here.empty()
+    medians = {name: measure.median(found) for name, found in costs.items() if found and name not in refused}
+    base = medians.get(peers.BASE)
+    for name, cost in medians.items():
+        print(f"{name:14} {row.line(cost, base)}", file=output, flush=True)
+    for name, words in refused.items():
+        print(f"{name:14} {words}", file=output, flush=True)
+    return [_result(row, name, cost) for name, cost in medians.items()] + [
+        {"section": row.section, "row": row.title, "program": name, "failed": words} for name, words in refused.items()
+    ]
 
 
-def measure(command: list[str], other_cpu: Callable[[], float]) -> Cost:
-    """Run a command; its CPU and what `other_cpu` grew by."""
-    before, other_before, started = children_cpu(), other_cpu(), time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wall = time.perf_counter() - started
-    return Cost(wall, children_cpu() - before + other_cpu() - other_before)
-
-
-def no_cpu() -> float:
-    """For commands that nobody else works for."""
-    return 0.0
-
-
-def median(costs: list[Cost]) -> Cost:
-    """Median of each."""
-    return Cost(statistics.median(cost.wall for cost in costs), statistics.median(cost.cpu for cost in costs))
-
-
-def children_cpu() -> float:
-    """CPU of our ended children."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def service_cpu() -> float:
-    """CPU that the living processes of the service have used so far."""
-    with openbits.Client() as client:
-        pids = set(client.info["process_ids"].values())
-    used = 0.0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            used += (int(fields[11]) + int(fields[12])) / TICKS
-    return used
-
-
-def fill(path: Path, size_mib: int) -> None:
-    """A file of random bytes."""
-    block = os.urandom(1 << 20)
-    with path.open("wb") as file:
-        for _ in range(size_mib):
-            file.write(block)
-
-
-@contextlib.contextmanager
-def bench_folder() -> Iterator[Path]:
-    """A folder of our own."""
-    base = Path(tempfile.mkdtemp(prefix="openbits-bench-"))
-    base.chmod(0o755)
-    try:
-        yield base
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def service(base: Path, ca: Path) -> Iterator[None]:
-    """A service of our own that trusts our certificate authority."""
-    (base / "config").mkdir()
-    (base / "config" / "bench.toml").write_text(f'[tls]\nca_file = "{ca}"\n')
-    os.environ["OPENBITS_CONFIG"] = str(base / "config")
-    os.environ["OPENBITS_STATE_DIR"] = str(base / "state")
-    os.environ["OPENBITS_SOCKET"] = str(base / "bitsd.sock")
-    with openbits.Client() as client:
-        pid = client.info["process_ids"]["spawner"]
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGTERM)
+def _result(row: Row, name: str, cost: Cost) -> dict[str, Any]:
+    return {
+        "section": row.section,
+        "row": row.title,
+        "program": name,
+        "wall_seconds": round(cost.wall_seconds, 4),
+        "mib_per_second": round(row.total_bytes / MIB / cost.wall_seconds, 1),
+        "cpu_seconds_per_gb": round(cost.cpu_seconds / (row.total_bytes / 1e9), 4),
+        "peak_mib": {who or name: round(size / MIB, 1) for who, size in cost.peak_bytes.items()},
+        **cost.extra,
+    }
 
 
 if __name__ == "__main__":
