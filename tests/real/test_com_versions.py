@@ -168,7 +168,7 @@ def test_a_job_larger_than_it_may_be_fails(
         job.Resume()
         eventually(lambda job=job, expected=expected: job.GetState() == expected)
     assert job.GetError().GetError() == (com.BG_ERROR_CONTEXT_REMOTE_FILE, MAX_SIZE_REACHED)
-    assert "1000 bytes" in job.GetError().GetErrorDescription(0x0409)
+    assert "1000 more (max_download_size)" in job.GetError().GetErrorDescription(0x0409)
     job.Resume()
     eventually(lambda: job.GetErrorCount() == 2 and job.GetState() == com.BG_JOB_STATE_ERROR)
 
