@@ -26,7 +26,7 @@ from openbits.core.model import Range, Validators
 from openbits.core.proxies import Settings as ProxySettings
 from openbits.core.proxies import Usage
 from openbits.failpoints import failpoint
-from openbits.transfer import auth, filecopy, http, transport
+from openbits.transfer import auth, filecopy, http, memory, transport
 from openbits.transfer.explaining import explain
 from openbits.transfer.http import HttpTransport
 from openbits.transfer.loop import Loop, Timer
@@ -55,6 +55,7 @@ _TRANSPORT_MODULES: Final = (http, filecopy)
 
 def run(channel: socket.socket) -> None:
     """Serve the manager at the other end until the channel closes."""
+    memory.give_back()
     Worker(channel).run()
 
 
