@@ -26,8 +26,8 @@ MOST_SECONDS: Final = 10
 """Several clocks of a second, on a busy machine."""
 
 MOST_GROWTH_BYTES: Final = 48 * 1024 * 1024
-"""A worker keeps the connections and buffers of a job for some seconds, and each cell is a job: it grows by about 28 MiB and
-then stays so over thousands of transfers. What a flood or a bomb brings is more."""
+"""A worker keeps connections and buffers of a job for some seconds, and each cell is a job: it grows by about 28 MiB
+and then stays so over thousands of transfers. What a flood or a bomb brings is more."""
 
 _CLASSES: Final = {"TR": CodeClass.TRANSIENT, "ER": CodeClass.FATAL, "CAP": CodeClass.FATAL}
 
