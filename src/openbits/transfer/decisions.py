@@ -1,10 +1,17 @@
 """What the decisions of a transfer are made of: told by the pure side (`download`), carried out by the driver."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from openbits.core import codes
 from openbits.core.enums import ErrorContext
 from openbits.core.model import Validators
+
+
+def step_of(method: str, fields: Iterable[tuple[str, str]]) -> str:
+    """Method and range of a request, for people."""
+    wanted = "".join(f" ({value})" for name, value in fields if name == "Range")
+    return f"{method}{wanted}"
 
 
 class Decision:
@@ -21,8 +28,7 @@ class Ask(Decision):
     @property
     def step(self) -> str:
         """Method and range, for people."""
-        wanted = "".join(f" ({value})" for name, value in self.fields if name == "Range")
-        return f"{self.method}{wanted}"
+        return step_of(self.method, self.fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, field
 
 from openbits.core.proxies import Proxy
+from openbits.transfer.decisions import step_of
 from openbits.transfer.tls import Trust
 from openbits.transfer.tls_messages import Handshake
 from openbits.transfer.urls import Target
@@ -53,8 +54,7 @@ class Request:
     @property
     def step(self) -> str:
         """Method and range, for people."""
-        wanted = "".join(f" ({value})" for name, value in self.headers if name == "Range")
-        return f"{self.method}{wanted}"
+        return step_of(self.method, self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

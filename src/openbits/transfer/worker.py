@@ -434,8 +434,8 @@ def _proxies(given: Message) -> ProxySettings:
 def _entrusted(descriptor: int) -> dict[str, Any]:
     """What was entrusted to the job, from a memory file."""
     try:
-        with os.fdopen(descriptor, "rb") as memory:
-            return dict(json.loads(memory.read()))
+        with os.fdopen(descriptor, "rb") as content:
+            return dict(json.loads(content.read()))
     except OSError as error:
         raise BrokenPeerError("what was entrusted to the job cannot be read") from error
 
@@ -465,7 +465,7 @@ def _keep_certificates(descriptor: int) -> str:
     """
     with os.fdopen(descriptor, "rb") as source:
         data = source.read(MAX_CA_BYTES)
-    memory = os.memfd_create("openbits-ca", os.MFD_CLOEXEC)
-    with os.fdopen(memory, "wb", closefd=False) as copy:
+    kept = os.memfd_create("openbits-ca", os.MFD_CLOEXEC)
+    with os.fdopen(kept, "wb", closefd=False) as copy:
         copy.write(data)
-    return f"/proc/self/fd/{memory}"
+    return f"/proc/self/fd/{kept}"
