@@ -21,8 +21,8 @@ from spnego import NegotiateOptions
 from spnego.channel_bindings import GssChannelBindings
 from spnego.exceptions import SpnegoError
 
+from openbits import gss
 from openbits.core.enums import AuthScheme
-from openbits.transfer import gss
 from openbits.transfer.auth import Credential, Peer
 
 default_backend()  # it imports something; pyspnego would ask for it only under the dropped uid, where imports fail

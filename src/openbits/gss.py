@@ -1,8 +1,8 @@
 """GSS-API with Kerberos (RFC 2744), as far as a client needs it: the library of MIT, called through ctypes.
 
-The library is the machine's own (`libgssapi_krb5.so.2`) and is loaded when it is first needed: it lies in /usr, where a
-worker may read. Which tickets it uses, the environment of the process says (`tickets`); nothing is chosen here. Calls
-may ask the KDC and DNS, so they may take long: they belong into a helper thread. Tokens are SPNEGO's (RFC 4178).
+The library is the machine's own (`libgssapi_krb5.so.2`) and is loaded when it is first needed: it lies in /usr, where
+network workers may read. Which tickets it uses, the environment of the process says; nothing is chosen here. Calls may
+ask the KDC and DNS, so they may take long: they belong into a helper thread. Tokens are SPNEGO's (RFC 4178).
 """
 
 import ctypes
@@ -12,7 +12,6 @@ from typing import Any, Final
 from openbits.core.system import KERBEROS_LIBRARY
 
 _COMPLETE: Final = 0
-_CONTINUE: Final = 1
 _ERRORS: Final = 0xFFFF0000
 _MUTUAL: Final = 2
 _INITIATE: Final = 1
