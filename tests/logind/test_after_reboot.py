@@ -48,7 +48,11 @@ def test_an_upgrade_keeps_the_settings_and_a_removal_the_queue() -> None:
     assert Machine().pids()["spawner"] == int(unit("MainPID"))
     assert "left in place" in run("sh", "-c", f"sh {INSTALL} remove 2>&1")
     assert unit("LoadState") == "not-found"
-    assert not [path for path in ("bin/bits", "bin/bitsd", "lib/openbits") if Path("/usr/local", path).exists()]
+    assert not [
+        path
+        for path in ("bin/bits", "bin/bitsd", "bin/bits-server", "lib/openbits")
+        if Path("/usr/local", path).exists()
+    ]
     assert not Path(MACHINE_DIRECTORY).exists()
     assert (queue / "queue.db").exists()
     assert settings.exists()

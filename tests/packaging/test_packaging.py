@@ -16,6 +16,7 @@ from openbits.service import config
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 UNIT = PACKAGING / "openbits.service"
+SERVER_UNIT = PACKAGING / "bits-server.service"
 MANAGER = Path(__file__).with_name("manager-equivalent.service")
 INSTALLED = {
     "usr/lib/systemd/system/openbits.service",
@@ -37,18 +38,27 @@ def directive(name: str, path: Path = UNIT) -> str:
 @pytest.fixture
 def staged(tmp_path: Path) -> Path:
     """What the install script puts into a package."""
-    environ = {"PATH": os.environ["PATH"], "DESTDIR": str(tmp_path), "PREFIX": "/usr"}
-    subprocess.run(["sh", PACKAGING / "install"], env=environ, check=True, timeout=60)
+    _install(tmp_path)
     return tmp_path
+
+
+def _install(folder: Path, *arguments: str) -> None:
+    environ = {"PATH": os.environ["PATH"], "DESTDIR": str(folder), "PREFIX": "/usr"}
+    subprocess.run(["sh", PACKAGING / "install", *arguments], env=environ, check=True, timeout=60)
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 # -- the unit -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.real("systemd-analyze")
-def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/usr/bin/bitsd", "/bin/true"))
+@pytest.mark.parametrize("shipped", [UNIT, SERVER_UNIT], ids=["service", "upload-server"])
+def test_systemd_understands_every_line_of_the_unit(tmp_path: Path, shipped: Path) -> None:
+    unit = tmp_path / shipped.name
+    unit.write_text(re.sub(r"/usr/bin/bits\S*", "/bin/true", shipped.read_text()).replace("=bits-server\n", "=root\n"))
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
@@ -116,10 +126,33 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
 
 
 def test_a_package_gets_the_files_and_nothing_else(staged: Path) -> None:
-    found = {str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()}
-    assert found == INSTALLED
+    assert _files(staged) == INSTALLED
     assert (staged / "etc/pam.d/openbits").read_text() == (pam._PACKAGED / "openbits").read_text()
     assert {oct((staged / name).stat().st_mode & 0o7777) for name in INSTALLED} == {"0o644"}
+
+
+def test_the_upload_server_is_installed_when_it_is_asked_for_and_upgraded_afterwards(staged: Path) -> None:
+    _install(staged, "server")
+    assert _files(staged) - INSTALLED == {
+        "usr/lib/systemd/system/bits-server.service",
+        "usr/lib/sysusers.d/bits-server.conf",
+        "etc/bits-server/bits-server.toml",
+    }
+    unit = staged / "usr/lib/systemd/system/bits-server.service"
+    assert directive("ExecStart", unit) == "/usr/bin/bits-server --config /etc/bits-server/bits-server.toml"
+    unit.write_text("of an older version")
+    _install(staged)
+    assert unit.read_text() == SERVER_UNIT.read_text()
+
+
+def test_s9_1_the_upload_server_may_share_files_with_the_group_of_an_application() -> None:
+    """Storage.share gives a folder mode 2770, which RestrictSUIDSGID denies for directories, too (systemd.exec(5))."""
+    assert not re.search(r"^RestrictSUIDSGID=", SERVER_UNIT.read_text(), re.MULTILINE)
+
+
+def test_the_account_of_the_upload_server_is_that_of_its_unit() -> None:
+    accounts = (PACKAGING / "sysusers.d" / "bits-server.conf").read_text()
+    assert re.search(rf"^u {directive('User', SERVER_UNIT)} ", accounts, re.MULTILINE)
 
 
 def test_another_prefix_is_in_the_unit(tmp_path: Path) -> None:
