@@ -44,6 +44,7 @@ LogLevel info
 LogFormat "%>s|%u|%m|%U|%{{Range}}i|%{{Authorization}}i|%k|%{{SSL_CLIENT_S_DN}}x" asked
 CustomLog {folder}/access.log asked
 KeepAliveTimeout 15
+RegisterHttpMethod BITS_POST
 StartServers 1
 ServerLimit 1
 ThreadsPerChild 25

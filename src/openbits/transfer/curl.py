@@ -8,12 +8,8 @@ connection each instead of sharing one congestion window. Connections are kept a
 """
 
 import contextlib
-import fcntl
 import re
-import select
 import socket
-import sys
-import termios
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -21,8 +17,9 @@ import pycurl
 
 from openbits.core import codes
 from openbits.core.proxies import Kind
-from openbits.transfer import curl_tls
+from openbits.transfer import bodies, curl_errors, curl_tls, sockets
 from openbits.transfer.addresses import is_in
+from openbits.transfer.bodies import Feed, Sent
 from openbits.transfer.curl_tunnel import Tunnels
 from openbits.transfer.headers import printable
 from openbits.transfer.kept import Kept
@@ -38,38 +35,14 @@ KEEPALIVE_SECONDS = 60
 _FIELDS: Final = (("User-Agent", "OpenBITS"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
 """What every request has besides Host, unless it has its own of that name; nothing else goes out."""
 
-_ERRORS: Final[tuple[tuple[int, str, int], ...]] = (
-    # libcurl's code, words that its message must contain, what it means; the first row that fits counts
-    (pycurl.E_UNSUPPORTED_PROTOCOL, "", codes.BG_E_INVALID_SERVER_RESPONSE),  # HTTP/0.9, impossible status lines
-    (pycurl.E_URL_MALFORMAT, "", codes.ERROR_WINHTTP_INVALID_URL),
-    (pycurl.E_COULDNT_RESOLVE_PROXY, "", codes.ERROR_WINHTTP_NAME_NOT_RESOLVED),
-    (pycurl.E_COULDNT_RESOLVE_HOST, "", codes.ERROR_WINHTTP_NAME_NOT_RESOLVED),
-    (pycurl.E_COULDNT_CONNECT, "", codes.ERROR_WINHTTP_CANNOT_CONNECT),
-    (pycurl.E_FTP_WEIRD_SERVER_REPLY, "", codes.BG_E_INVALID_SERVER_RESPONSE),
-    (pycurl.E_PARTIAL_FILE, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
-    (pycurl.E_OUT_OF_MEMORY, "", codes.E_OUTOFMEMORY),
-    (pycurl.E_OPERATION_TIMEDOUT, "", codes.ERROR_WINHTTP_TIMEOUT),
-    (pycurl.E_SSL_CONNECT_ERROR, "", codes.ERROR_WINHTTP_SECURE_CHANNEL_ERROR),
-    (pycurl.E_SSL_PINNEDPUBKEYNOTMATCH, "", codes.ERROR_WINHTTP_SECURE_CHANNEL_ERROR),  # a new key each time
-    (pycurl.E_SSL_CIPHER, "", codes.ERROR_WINHTTP_SECURE_CHANNEL_ERROR),
-    (pycurl.E_GOT_NOTHING, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
-    (pycurl.E_SEND_ERROR, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
-    (pycurl.E_RECV_ERROR, "chunk", codes.BG_E_INVALID_SERVER_RESPONSE),
-    (pycurl.E_RECV_ERROR, "", codes.ERROR_WINHTTP_CONNECTION_ERROR),
-    (pycurl.E_BAD_CONTENT_ENCODING, "", codes.BG_E_INVALID_SERVER_RESPONSE),
-    (pycurl.E_SSL_CACERT_BADFILE, "", codes.ERROR_WINHTTP_SECURE_INVALID_CA),
-    (pycurl.E_SSL_INVALIDCERTSTATUS, "", codes.ERROR_WINHTTP_SECURE_INVALID_CERT),
-    (97, "rejected", codes.from_http_status(407)),  # CURLE_PROXY, of SOCKS: user or password
-    (97, "authentication method", codes.from_http_status(407)),
-    (97, "", codes.ERROR_WINHTTP_CANNOT_CONNECT),  # the proxy cannot reach the server
-    (100, "", codes.BG_E_INVALID_SERVER_RESPONSE),  # CURLE_TOO_LARGE, which pycurl does not name: endless header line
-)
-
 _SOCKS5_AUTH: Final = 267
 """CURLOPT_SOCKS5_AUTH, which pycurl does not name: user and password, never a ticket that nobody asked us to show."""
 
 _NO_ANSWER: Final = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR})
 """The connection ended; over TLS, and by a reset, the second one."""
+
+_NOT_SENT: Final = frozenset({*_NO_ANSWER, pycurl.E_SEND_ERROR})
+"""The connection ended before the request was sent, or with it."""
 
 _NO_HEAD: Final = frozenset({pycurl.E_WRITE_ERROR, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_FTP_WEIRD_SERVER_REPLY})
 """The first line was refused, by us or by libcurl."""
@@ -78,12 +51,6 @@ _PROXY_REFUSED: Final = 97
 """CURLE_PROXY, which pycurl does not name: a SOCKS proxy answered, and it was a refusal."""
 
 _PROXY_SCHEMES: Final = {Kind.HTTP: "http", Kind.HTTPS: "https", Kind.SOCKS5: "socks5h"}
-
-_OTHER_ERROR: Final = codes.ERROR_WINHTTP_CONNECTION_ERROR
-"""What libcurl has no row for is transient (errors.md OPEN-E8)."""
-
-_RECEIVED_AT: Final = 128
-"""Where struct tcp_info has tcpi_bytes_received."""
 
 _SECRETS: Final = re.compile(r"\?\S*")
 
@@ -126,11 +93,13 @@ class Exchange:
         """One was made or chosen."""
         self.kept: tuple[int, int] | None = None
         """The kept connection over TLS that the request goes out on, and how much had been read from it before."""
+        self.feed: Feed | None = None
+        """The body of the request."""
 
     def went_over(self, kept: int) -> None:
         """The request goes out over TLS, perhaps over this kept connection; it may also be closed by now."""
         with contextlib.suppress(OSError):
-            self.kept = (kept, _read_bytes(kept))
+            self.kept = (kept, sockets.read_bytes(kept))
 
     def has_heard_nothing(self) -> bool:
         """True if nothing was read since the request went out over a kept connection: what comes is no answer.
@@ -142,10 +111,21 @@ class Exchange:
             return False
         descriptor, before = self.kept
         with contextlib.suppress(OSError):
-            if _read_bytes(descriptor) <= before:
+            if sockets.read_bytes(descriptor) <= before:
                 return True
         self.kept = None
         return False
+
+    def sent(self) -> Sent:
+        """How much of the body has gone out."""
+        under_way = 0
+        descriptor = self._handle.getinfo(pycurl.ACTIVESOCKET)
+        if descriptor >= 0:  # else the connection is lost, and libcurl makes another one
+            with contextlib.suppress(OSError):
+                under_way = sockets.unsent_bytes(descriptor)
+        taken = int(self._handle.getinfo(pycurl.SIZE_UPLOAD_T))
+        is_held = self.feed is not None and self.feed.is_held
+        return Sent(taken_bytes=taken, under_way_bytes=under_way, is_held=is_held)
 
     def cancel(self) -> None:
         """Break off without a word to the listener. Not from inside libcurl's callbacks."""
@@ -172,10 +152,12 @@ class Exchange:
 
     def breakage(self, number: int, words: str, settings: Settings) -> Breakage:
         """What libcurl's error means: the one table, and for certificates OpenSSL's verdict."""
+        if self.feed is not None and self.feed.breakage is not None:
+            return self.feed.breakage
         words = _SECRETS.sub("?…", printable(words, 300)) or f"libcurl error {number}"
-        rows = (*curl_tls.ERRORS, *_ERRORS)
-        hresult = next((code for row, part, code in rows if row == number and part in words), _OTHER_ERROR)
-        is_elsewhere = self.request.local_port not in {None, self._handle.getinfo(pycurl.LOCAL_PORT)}
+        hresult = curl_errors.hresult(number, words)
+        is_aborted = number == pycurl.E_ABORTED_BY_CALLBACK
+        is_elsewhere = self.request.local_port is not None and (is_aborted or self.is_without_tunnel)
         if number == pycurl.E_COULDNT_CONNECT and self.denied and not self.is_allowed:
             which = f"{self.denied} is an address that denied_networks under [http]"
             hresult, words = codes.E_ACCESSDENIED, f"{which} in the settings of the service forbids"
@@ -195,11 +177,22 @@ class Exchange:
             words=words,
             is_unanswered=number in _NO_ANSWER and self._handle.getinfo(pycurl.RESPONSE_CODE) == 0,
             needs_look=curl_tls.needs_look(number, words, self._handle, self.request),
-            is_unclean=number == pycurl.E_ABORTED_BY_CALLBACK or (self.kept is not None and number in _NO_HEAD),
-            is_elsewhere=is_elsewhere and (number == pycurl.E_ABORTED_BY_CALLBACK or self.is_without_tunnel),
+            is_unclean=self._is_unclean(number),
+            is_elsewhere=is_elsewhere,
             is_unreached=number != _PROXY_REFUSED and self._is_unreached(),
             needs_tunnel=self.is_without_tunnel,
         )
+
+    def _is_unclean(self, number: int) -> bool:
+        """True if the kept connection, not this request, is the reason.
+
+        libcurl itself sends a request again that such a connection has not answered, unless it ended under a body.
+        """
+        if number == pycurl.E_ABORTED_BY_CALLBACK or (self.kept is not None and number in _NO_HEAD):
+            return True
+        is_kept = self.has_connection and self._handle.getinfo(pycurl.NUM_CONNECTS) == 0
+        is_silent = self._handle.getinfo(pycurl.RESPONSE_CODE) == 0
+        return self.feed is not None and is_kept and is_silent and number in _NOT_SENT
 
 
 class Engine:
@@ -227,6 +220,7 @@ class Engine:
         handle = pycurl.Curl()
         self._configure(handle, request, listener)
         exchange = Exchange(handle, request, listener, lambda: self._release(handle))
+        exchange.feed = self._feed(handle, request)
         handle.setopt(pycurl.PREREQFUNCTION, self._on_connected(exchange))
         handle.setopt(pycurl.HEADERFUNCTION, self._on_header(exchange))
         self._exchanges[handle] = exchange
@@ -246,11 +240,27 @@ class Engine:
         self._multi.close()
         self._tunnels.close()
 
+    @property
+    def bytes_per_second(self) -> int | None:
+        """The limit that its requests go under; None: none."""
+        return None if self._throttle is None else self._throttle.bytes_per_second
+
+    def _feed(self, handle: "pycurl.Curl", request: Request) -> Feed | None:
+        """What the body of the request is read through, if it has one."""
+        body = bodies.body_of(request)
+        if body is None:
+            return None
+        feed = Feed(body, self._throttle, handle, lambda: self._resume(handle))
+        for option, value in bodies.options(body, feed):
+            handle.setopt(option, value)
+        return feed
+
     def _configure(self, handle: "pycurl.Curl", request: Request, listener: Listener) -> None:
         """Everything libcurl is told about a request. Sockets and credentials would be set here."""
         own = {name.lower() for name, _ in request.headers}
         usual = [(name, value) for name, value in _FIELDS if name.lower() not in own]
         fields = [_line(name, value) for name, value in (*usual, *request.headers, *request.proofs)]
+        fields += bodies.fields(request)
         proxy = request.proxy
         is_relayed = proxy is not None and proxy.kind is not Kind.SOCKS5
         is_whole_url = is_relayed and request.target.scheme == "http"  # https is tunnelled
@@ -348,8 +358,9 @@ class Engine:
 
         def connected(_primary_ip: str, _local_ip: str, _primary_port: int, local_port: int) -> int:
             exchange.has_connection = True
+            exchange.kept = None  # libcurl may be here again, after a kept connection that ended
             kept = self._kept.find(local_port)
-            if _has_input(kept):
+            if sockets.has_input(kept):
                 return int(pycurl.PREREQFUNC_ABORT)
             if kept is not None and request.target.scheme == "https":
                 exchange.went_over(kept)
@@ -445,32 +456,3 @@ def _socks_login(login: tuple[str, str] | None) -> tuple[tuple[int, object], ...
 def _line(name: str, value: str) -> bytes:
     """A field as libcurl takes it: a colon without a value would remove the field, a semicolon sends it empty."""
     return f"{name}: {value}".encode() if value else f"{name};".encode()
-
-
-def _has_input(descriptor: int | None) -> bool:
-    """True if the connection has something to read, or its end."""
-    if descriptor is None:
-        return False
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
-    return any(events & select.POLLIN for _, events in waiting.poll(0))
-
-
-def _read_bytes(descriptor: int) -> int:
-    """How many bytes were read from this TCP connection so far. Raises OSError if it is none."""
-    received = _received_bytes(descriptor)
-    while True:
-        waiting = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
-        before, received = received, _received_bytes(descriptor)
-        if received == before:  # else some came in between
-            return received - waiting
-
-
-def _received_bytes(descriptor: int) -> int:
-    """How many bytes came over this TCP connection, whether they were read or not. Raises OSError if it is none."""
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)
-    try:
-        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + 8)
-    finally:
-        connection.detach()
-    return int.from_bytes(information[_RECEIVED_AT:], sys.byteorder)

@@ -35,7 +35,7 @@ ERRORS: Final = (
     (pycurl.E_SSL_CERTPROBLEM, "", codes.ERROR_WINHTTP_CLIENT_CERT_NO_PRIVATE_KEY),
     (_BAD_FUNCTION_ARGUMENT, "private key", codes.ERROR_WINHTTP_CLIENT_CERT_NO_PRIVATE_KEY),  # not of the certificate
 )
-"""Rows of the table in `curl` that concern certificates of ours."""
+"""Rows of the table in `curl_errors` that concern certificates of ours."""
 
 _NO_COMMON_VERSION: Final = ("alert protocol version", "unsupported protocol")
 _NO_TLS: Final = "wrong version number"

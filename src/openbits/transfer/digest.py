@@ -1,12 +1,12 @@
 """Digest (RFC 7616, and RFC 2069 where no qop is asked for): the answer to a challenge.
 
-Values in, values out: the client's nonce comes from the caller. Requests here have no body, so auth-int, which covers
-it, is the same effort as auth. A challenge that asks for what is not known here is no challenge.
+Values in, values out: the client's nonce comes from the caller. auth-int, which covers the body too, is answered where
+the server takes nothing else. A challenge that asks for what is not known here is no challenge.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from openbits.transfer.challenges import Challenge
@@ -44,13 +44,15 @@ class Asked:
 class Question:
     """The request that is answered for: its method and its target as it is sent, and the place of the answer in order.
 
-    `count`: how many answers this nonce has had, this one included. `client_nonce`: random, of the caller.
+    `count`: how many answers this nonce has had, this one included. `client_nonce`: random, of the caller. `body`:
+    called where the answer covers it.
     """
 
     method: str
     target: str
     count: int
     client_nonce: str
+    body: Callable[[], bytes] = field(default=bytes, repr=False)
 
 
 def strongest(challenges: Iterable[Challenge]) -> Asked | None:
@@ -72,7 +74,7 @@ def answer(asked: Asked, user: str, password: str, question: Question) -> str:
         secret = digest(secret, asked.nonce, question.client_nonce)
     subject = [question.method, question.target]
     if asked.qop == "auth-int":
-        subject.append(hashed(b""))
+        subject.append(hashed(question.body()))
     count = f"{question.count:08x}"
     numbered = [count, question.client_nonce, asked.qop] if asked.qop else []
     response = digest(secret, asked.nonce, *numbered, digest(*subject))

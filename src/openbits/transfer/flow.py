@@ -12,13 +12,14 @@ from typing import Final, Protocol
 from openbits.core import codes
 from openbits.core.proxies import Settings as ProxySettings
 from openbits.transfer.backstage import Backstage, Outcome, Task
+from openbits.transfer.bodies import NOTHING_SENT, body_of
 from openbits.transfer.choosing import Chooser, Chosen
 from openbits.transfer.curl import Engine, Exchange
 from openbits.transfer.decisions import Ask, Fail, failure
 from openbits.transfer.headers import BadResponseError, Head, HeadCollector, check_framing
 from openbits.transfer.proofs import Hold, Prove
 from openbits.transfer.request import Breakage, Request, Tunnel
-from openbits.transfer.route import Answer, Broken, Choose, Move, Route, Send, is_tunnel
+from openbits.transfer.route import EXPECTATION_FAILED, Answer, Broken, Choose, Move, Route, Send, is_tunnel
 from openbits.transfer.transport import Limits
 from openbits.transfer.urls import Target
 
@@ -30,13 +31,14 @@ BREAK_OFF: Final = -1
 
 
 class Stage(enum.Enum):
-    """Where the present exchange is; who chooses proxies has a clock, libcurl that of connecting, we the next two."""
+    """Where the present exchange is; who chooses proxies has a clock, libcurl that of connecting, we the others."""
 
     CHOOSING = enum.auto()
     PROVING = enum.auto()
     HELD = enum.auto()
     CHECKING = enum.auto()
     CONNECTING = enum.auto()
+    SENDING = enum.auto()
     WAITING = enum.auto()
     RECEIVING = enum.auto()
     OVER = enum.auto()
@@ -120,6 +122,7 @@ class Flow:
         self._stage_at = 0.0
         self._floor_from = 0
         self._moved_bytes = 0
+        self._sent_so_far = NOTHING_SENT
         self._collector = HeadCollector()
         self._move: Move | None = None
         self._sent: Request | None = None
@@ -150,8 +153,10 @@ class Flow:
     def tick(self, now: float) -> None:
         """Look at the clocks."""
         limits, elapsed = self._limits, now - self._stage_at
-        if self._stage is Stage.WAITING and elapsed >= limits.first_byte_seconds:
-            self._time_out(f"no answer within {limits.first_byte_seconds:g} s (first-byte clock)")
+        if self._stage is Stage.SENDING:
+            self._look_at_sending(elapsed)
+        elif self._stage is Stage.WAITING and elapsed >= self._answer_seconds:
+            self._time_out(f"no answer within {self._answer_seconds:g} s ({self._answer_clock} clock)")
         elif self._stage is Stage.PROVING and elapsed >= limits.connect_seconds:
             self._time_out(f"no ticket within {limits.connect_seconds:g} s (connect clock)")
         elif self._stage is Stage.RECEIVING and elapsed >= limits.floor_seconds:
@@ -162,6 +167,39 @@ class Flow:
             floor = f"less than the {limits.floor_bytes} of the progress floor"
             self._time_out(f"{moved} bytes in {limits.floor_seconds:g} s, {floor}")
 
+    def _look_at_sending(self, elapsed: float) -> None:
+        """D18: it is silence that counts, and not that of a limit of ours."""
+        if self._exchange is None or self._sent is None or self._sent.body is None:
+            return
+        sent, before = self._exchange.sent(), self._sent_so_far
+        self._sent_so_far = sent
+        if sent.taken_bytes >= self._sent.body.length and sent.under_way_bytes == 0:
+            self._enter(Stage.WAITING)
+        elif sent != before or sent.is_held:
+            self._enter(Stage.SENDING)
+        elif elapsed >= self._limits.send_seconds:
+            words = f"no byte was taken for {self._limits.send_seconds:g} s (send clock)"
+            self._time_out(f"{words}, after {sent.taken_bytes} of {self._sent.body.length}")
+
+    @property
+    def _answer_seconds(self) -> float:
+        own = self._sent.answer_seconds if self._sent is not None else None
+        return self._limits.first_byte_seconds if own is None else own
+
+    @property
+    def _answer_clock(self) -> str:
+        return "first-byte" if self._sent is None or self._sent.answer_seconds is None else "answer"
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while all of the request is sent and nothing of the answer came."""
+        return self._stage is Stage.WAITING
+
+    @property
+    def bytes_per_second(self) -> int | None:
+        """The limit that the present exchange, or the next one, goes under; None: none."""
+        return self._engine.bytes_per_second
+
     @property
     def step(self) -> str:
         """What is being waited for, for people."""
@@ -171,6 +209,7 @@ class Flow:
             Stage.PROVING: f"getting what proves our identity to {peer}",
             Stage.HELD: f"waiting for another file of the job to be let in by {peer}",
             Stage.CHECKING: self._gate.step,
+            Stage.SENDING: f"sending to {peer}",
             Stage.WAITING: f"waiting for the answer of {peer}",
             Stage.RECEIVING: f"receiving from {peer}",
         }
@@ -268,32 +307,45 @@ class Flow:
         """See Listener."""
         self._local_port = local_port
         self._collector = HeadCollector()
-        self._enter(Stage.WAITING)
+        self._sent_so_far = NOTHING_SENT
+        self._enter(Stage.SENDING if self._is_bringing_something else Stage.WAITING)
 
     def header(self, line: bytes) -> int | None:
         """See Listener."""
         try:
             head = self._collector.feed(line)
-            if head is None:
-                return None
-            if self._stage is Stage.CONNECTING:
-                self._move = self.route.tunnel_answered(head)
-                return BREAK_OFF if isinstance(self._move, Fail) else None
-            self._enter(Stage.RECEIVING)
-            if self._is_asking_for_tunnel:
-                return self._tunnel_answered(head)
-            self._asker.responded(head)
-            check_framing(head)
-            self._move = self.route.answered(head, self._local_port)
-            if isinstance(self._move, Answer):
-                if self._sent is not None and self._gate.doubts(self._sent, head):
-                    self._move = None
-                    return BREAK_OFF
-                return self._broken_off(self._asker.answered(head))
+            return None if head is None else self._headed(head)
         except BadResponseError as error:
             words = f"the answer is broken: {error}"
             self._move = failure(codes.BG_E_INVALID_SERVER_RESPONSE, self.route.step, words)
-        return BREAK_OFF if isinstance(self._move, Fail) else None
+            return BREAK_OFF
+
+    def _headed(self, head: Head) -> int | None:
+        """A head is whole. Raises BadResponseError."""
+        if self._stage is Stage.CONNECTING:
+            self._move = self.route.tunnel_answered(head)
+            return BREAK_OFF if isinstance(self._move, Fail) else None
+        self._enter(Stage.RECEIVING)
+        if self._is_asking_for_tunnel:
+            return self._tunnel_answered(head)
+        self._asker.responded(head)
+        check_framing(head)
+        self._move = self.route.answered(head, self._local_port, has_continued=self._collector.has_continued)
+        if not isinstance(self._move, Answer):
+            return BREAK_OFF if isinstance(self._move, Fail) or self._is_expectation_refused(head) else None
+        if self._sent is not None and self._gate.doubts(self._sent, head):
+            self._move = None
+            return BREAK_OFF
+        return self._broken_off(self._asker.answered(head))
+
+    def _is_expectation_refused(self, head: Head) -> bool:
+        """True if libcurl would send the request again by itself."""
+        return self._sent is not None and self._sent.is_expecting and head.status == EXPECTATION_FAILED
+
+    @property
+    def _is_bringing_something(self) -> bool:
+        body = body_of(self._sent) if self._sent is not None else None
+        return body is not None and body.length > 0
 
     @property
     def _is_asking_for_tunnel(self) -> bool:

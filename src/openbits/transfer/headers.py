@@ -82,6 +82,8 @@ class HeadCollector:
         self._fields: list[tuple[str, str]] = []
         self._lines: list[str] = []
         self._is_complete = False
+        self.has_continued = False
+        """The server has said that it wants the body of the request."""
 
     def feed(self, line: bytes) -> Head | None:
         """The final head once its last line came, else None. Trailers are counted and ignored.
@@ -120,6 +122,7 @@ class HeadCollector:
         self._fields = []
         self._lines = []
         if status < 200 and status != 101:  # libcurl hands out 101 as final, and so do we
+            self.has_continued |= status == 100
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise BadResponseError(f"more than {MAX_INTERIM} interim responses")

@@ -8,10 +8,12 @@ Values in, values out, but for the conversations of NTLM and Negotiate, whose ne
 3. A refusal is final: no scheme, no user with the same password, is tried again while any transfer of the job goes on.
    What remains may follow, but never Basic: it would hand over what a better scheme has protected.
 4. One transfer tries, the others of the job wait: a wrong password is sent once.
-5. A conversation is held on one connection of its own, from the challenge on.
+5. A conversation is held on one connection of its own, from the challenge on. What brings a body goes out over a
+   connection that is let in already, and over no other (`is_shut`), unless the peer asks about each request.
 """
 
 import base64
+import contextlib
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from openbits.core.enums import AuthScheme
 from openbits.transfer import auth, digest
 from openbits.transfer.auth import CONNECTION_BOUND, NAMES, Authentication, Credential, Peer, Usable
 from openbits.transfer.challenges import Challenge
+from openbits.transfer.decisions import Body
 from openbits.transfer.headers import printable
 from openbits.transfer.mechanisms import Mechanism, MechanismError, Mechanisms
 from openbits.transfer.space import BasicLogin, BoundLogin, DigestLogin, Login, Space
@@ -30,6 +33,8 @@ MAX_REALMS: Final = 3
 """How often one scheme is answered because the peer asks for another realm each time (row 31)."""
 MAX_STALE: Final = 3
 """How often in a row a nonce of Digest may be too old (row 33)."""
+MAX_LOSSES: Final = 2
+"""How often in a row a connection that was let in may end before a body; then bodies go along with the conversation."""
 MAX_ROUNDS: Final = 12
 """Questions of one peer about one request, whatever they are."""
 _SHOWN: Final = 60
@@ -122,6 +127,11 @@ class Ladder:
         self._mechanisms = mechanisms
         self._way = way
         self._method, self._target = "", ""
+        self._body: Body | None = None
+        self._let_in_at: int | None = None
+        """Local port of the connection that may bring a body."""
+        self._is_bound = False
+        """What the peer accepts, as far as is known, is bound to a connection."""
         self._offer: tuple[Challenge, ...] = ()
         self._told = ""
         self._at: int | None = None
@@ -129,13 +139,17 @@ class Ladder:
         self._mechanism: Mechanism | None = None
         self._realms: set[str] = set()
         self._rounds = self._stale = self._breaks = 0
+        self._losses = 0
 
-    def prepare(self, method: str, target: str) -> None:
+    def prepare(self, method: str, target: str, body: Body | None = None) -> None:
         """A request is about to be made; `target`: as it is sent to the server."""
-        self._method, self._target = method, target
+        self._method, self._target, self._body = method, target, body
         self._rounds = self._stale = self._breaks = 0
+        if self._losses < MAX_LOSSES:
+            self._losses = 0
         self._clear()
         login = self.space.login
+        self._is_bound = isinstance(login, BoundLogin)
         if not isinstance(login, BoundLogin):
             if login is not None:
                 self._carry(login, is_remembered=True)
@@ -144,6 +158,8 @@ class Ladder:
         if self._way is Way.TUNNEL_IN_TLS or (self._way is Way.REQUEST and login.is_per_request):
             self._at = None
             self._converse(login.credential, is_remembered=True)
+        elif body is not None:
+            self.port = self._let_in_at
 
     def open(self) -> None:
         """There is no tunnel of ours to be used: one is about to be asked for."""
@@ -164,11 +180,14 @@ class Ladder:
         self._offer, self._told, self._at = offer, told, port
         carried, mechanism = self._carried, self._mechanism
         self._clear()
+        self._let_in_at = None
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
             return self._failed([f"it has asked {self._rounds} times"])
         if carried is None:
             self._notice_per_request(port)
+            if self._is_each_asked:  # a body that was refused has cost the connection, and any is good for a first word
+                self._at = None
             return self._climb()
         if isinstance(carried.login, BoundLogin):
             return self._went_on(carried, carried.login, mechanism)
@@ -178,6 +197,8 @@ class Ladder:
         """The peer did not ask. A token that it has sent along proves who it is, or does not."""
         carried, mechanism = self._carried, self._mechanism
         self._clear()
+        if self._is_bound and self._body is not None:
+            self._let_in_at = self.port = port
         if carried is None:
             return None
         if isinstance(carried.login, BoundLogin) and mechanism is not None:
@@ -233,6 +254,25 @@ class Ladder:
         """The transfer ends."""
         self._clear()
         self.space.settle(self)
+
+    @property
+    def is_shut(self) -> bool:
+        """The connection has to be let in before it brings a body."""
+        is_bound = self._is_bound and self._way is Way.REQUEST and not self._is_each_asked
+        return is_bound and self._body is not None and self._let_in_at is None and self._losses < MAX_LOSSES
+
+    @property
+    def _is_each_asked(self) -> bool:
+        """The peer is known to ask about each request."""
+        login = self.space.login
+        return isinstance(login, BoundLogin) and login.is_per_request
+
+    def has_lost(self) -> bool:
+        """True if there was a connection that was let in; it is gone."""
+        is_lost = self._let_in_at is not None
+        self._let_in_at = self.port = None
+        self._losses += is_lost
+        return is_lost
 
     @property
     def is_conversing(self) -> bool:
@@ -309,6 +349,7 @@ class Ladder:
         if credential.scheme in CONNECTION_BOUND:
             if self.is_pinned or self._way is not Way.REQUEST:
                 self._converse(credential, is_remembered=False)
+            self._is_bound = True
             self.is_pinned = self._way is not Way.TUNNEL_IN_TLS  # if it was not, the first thing is a challenge there
             return True
         if credential.scheme is AuthScheme.DIGEST:
@@ -324,8 +365,18 @@ class Ladder:
     def _carry(self, login: BasicLogin | DigestLogin, *, is_remembered: bool) -> None:
         if self._way is Way.TUNNEL:
             self.is_pinned = False
-        self.field = login.field(self._method, self._target)
+        self._is_bound = False
+        self.field = login.field(self._method, self._target, self._body_bytes)
         self._carried = None if self.field is None else _Carried(login, is_remembered)
+
+    def _body_bytes(self) -> bytes:
+        """All of the body, for an answer that covers it. What cannot be read is not sent either, which is told then."""
+        body = self._body
+        if body is None:
+            return b""
+        with contextlib.suppress(OSError, EOFError):
+            return body.read(body.offset, body.length)
+        return b""
 
     def _converse(self, credential: Credential, *, is_remembered: bool) -> None:
         login = self.space.login

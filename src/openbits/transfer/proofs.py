@@ -68,12 +68,12 @@ class Proofs:
             in_tls = Way.TUNNEL_IN_TLS if proxy.kind is Kind.HTTPS else Way.TUNNEL
             self._proxy = self._ladder(auth.proxy(proxy), in_tls if self._is_tunnel else Way.REQUEST)
             if self._is_tunnel:
-                self._proxy.prepare("CONNECT", f"{target.host}:{target.port}")
+                self._proxy.prepare("CONNECT", f"{target.host}:{target.port}", None)
             else:
-                self._proxy.prepare(request.method, target.resource)
+                self._proxy.prepare(request.method, target.resource, request.body)
         if not self._is_custom(request, _SERVER):
             self._server = self._ladder(auth.server(target.origin), Way.REQUEST)
-            self._server.prepare(request.method, target.resource)
+            self._server.prepare(request.method, target.resource, request.body)
 
     def pending(self) -> Prove | Hold | None:
         """What has to be done before it can be made."""
@@ -84,6 +84,11 @@ class Proofs:
                 return Prove(ladder, ladder.work)
         return None
 
+    @property
+    def is_shut(self) -> bool:
+        """True if the connection has to be let in before it may bring a body."""
+        return any(ladder.is_shut for ladder in self._present)
+
     def dressed(self, request: Request) -> Request:
         """The request with what it carries, of the job's own and of ours; or, before it, that for a tunnel."""
         tunnel = Tunnel.OURS if self._is_tunnel and self._proxy is not None and self._proxy.is_pinned else None
@@ -91,6 +96,7 @@ class Proofs:
             return replace(
                 request,
                 headers=(),
+                answer_seconds=None,
                 proxy_proofs=(("Proxy-Authorization", self._proxy.field),),
                 is_pinned=True,
                 local_port=self._proxy.port,
@@ -108,6 +114,7 @@ class Proofs:
             proofs=(*own, *((name, value) for name, value in server)),
             proxy_proofs=(*own_for_proxy, *((name, value) for name, value in proxy)),
             proxy_login=login,
+            is_expecting=request.is_expecting and not any(ladder.is_conversing for ladder in self._present),
             is_pinned=any(ladder.is_pinned for ladder in self._present),
             is_unshared=bool(own or own_for_proxy),
             local_port=next((ladder.port for ladder in self._present if ladder.port is not None), None),
@@ -141,6 +148,8 @@ class Proofs:
         ladder = next((ladder for ladder in self._present if ladder.is_conversing), None)
         if ladder is not None and is_ended:
             return ladder.broke() or Again()
+        if breakage.is_elsewhere and any(ladder.has_lost() for ladder in self._present):
+            return Again()
         if breakage.needs_tunnel and self._proxy is not None:
             self._proxy.open()
             return Again()

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 
 from openbits.core.proxies import Proxy
-from openbits.transfer.decisions import step_of
+from openbits.transfer.decisions import Body, step_of
 from openbits.transfer.tls import Trust
 from openbits.transfer.tls_messages import Handshake
 from openbits.transfer.urls import Target
@@ -21,7 +21,7 @@ class Tunnel(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One HTTP request without body. No `proxy`: directly.
+    """One HTTP request. No `proxy`: directly.
 
     `headers`: besides those that every request has, or in place of them; there may be secrets in it.
     `handshake`: nothing is asked; only hands are shaken with the server, whoever it is, and this watches.
@@ -33,6 +33,8 @@ class Request:
     `is_unshared`: over a new connection, which is used for nothing else then.
     `is_pinned`: over a connection that nobody else uses; `local_port`: over the one that has this port here, or not.
     `tunnel`: None: libcurl makes one by itself where it needs one.
+    `body`: what is sent along; `is_expecting`: once the server says that it wants it, or says nothing (RFC 9110
+    §10.1.1). `answer_seconds`: how long the answer may take after that; None: the first-byte clock.
     """
 
     method: str
@@ -50,6 +52,9 @@ class Request:
     is_pinned: bool = False
     local_port: int | None = None
     tunnel: Tunnel | None = None
+    body: Body | None = None
+    is_expecting: bool = False
+    answer_seconds: float | None = None
 
     @property
     def step(self) -> str:
@@ -66,6 +71,7 @@ class Breakage:
     `needs_look`: what the server shows when hands are shaken tells why: its certificate, or that it wants ours.
     `is_elsewhere`: the connection that the request was for is gone.
     `needs_tunnel`: nothing was sent, because there is no tunnel to the server any more, or none yet.
+    `is_unread`: the body of the request could not be read; who brought it knows why.
     """
 
     hresult: int
@@ -76,3 +82,4 @@ class Breakage:
     needs_look: bool = False
     is_elsewhere: bool = False
     needs_tunnel: bool = False
+    is_unread: bool = False

@@ -8,7 +8,9 @@ answer. What the answer means for the file is not known here (`download`).
    target may be good for one method only, so where an earlier question ended is not used.
 2. The fields of a request are chosen hop by hop from an allow-list; what proves who asks goes to the server alone that
    a client has named.
-3. Proxies are chosen for each hop, by somebody else (`choosing`). What cannot be reached is followed by the next one of
+3. A packet of an upload is led nowhere but within its authority. A large body waits for the server's word, unless that
+   has given none before; it does not go out over a connection that has to be let in first.
+4. Proxies are chosen for each hop, by somebody else (`choosing`). What cannot be reached is followed by the next one of
    the choice, and never by the target itself unless the choice says so.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from openbits.core import codes
+from openbits.core import codes, packets
 from openbits.core.enums import SecurityFlags
 from openbits.core.pac import Choice
 from openbits.core.proxies import Proxy
@@ -37,6 +39,14 @@ _FOLLOWED: Final = frozenset({301, 302, 303, 307, 308})
 
 _DISALLOWED: Final = frozenset({300, *_FOLLOWED})
 """What ends a transfer that may not be redirected."""
+
+_KEEPING: Final = frozenset({307, 308})
+"""Redirects that say that the same is to be asked there."""
+
+EXPECTATION_FAILED: Final = 417
+
+EXPECTING_BYTES: Final = 1024 * 1024
+"""A larger body waits for the server's word (upload-protocol.md H8)."""
 
 _PROVING: Final = re.compile(r"auth(?!ors?$)|cookie|token|secret|passw|credential|session|key$", re.IGNORECASE)
 """In the name of a custom header that says who asks (`PRIVATE-TOKEN`, `X-Api-Key`): it is for one server."""
@@ -102,8 +112,16 @@ class Route:
         self._request = Request(method="GET", target=origin)
         self._visited: set[str] = set()
         self._is_fresh = False
+        self._is_opening = self._is_expecting = False
+        self._wordless: set[tuple[Origin, Proxy | None]] = set()
+        """Who took a body without a word, or refused to be asked for one; and through which proxy."""
         self.refused_to = ""
         """Where a redirect leads that the job does not follow: its remote name from now on (jobs.md §9.4)."""
+
+    @property
+    def given(self) -> Origin:
+        """Whose server the one is that what proves who asks is for."""
+        return self._given
 
     @property
     def target(self) -> Target:
@@ -149,24 +167,57 @@ class Route:
         self._is_fresh = False
         return self._send(question.method, self._origin)
 
-    def answered(self, head: Head, local_port: int | None = None) -> Move:
-        """A final response head arrived, over the connection with this port here. Raises BadResponseError."""
+    def answered(self, head: Head, local_port: int | None = None, *, has_continued: bool = False) -> Move:
+        """A final response head arrived, over the connection with this port here. Raises BadResponseError.
+
+        `has_continued`: after the server had said that it wants the body.
+        """
+        if self._is_expecting and self._is_wordless(head, has_continued=has_continued):
+            self._wordless.add((self._request.target.origin, self._request.proxy))
+            self._request = replace(self._request, is_expecting=False)
+            if head.status == EXPECTATION_FAILED:
+                return self.again()
         verdict = self._proofs.answered(head, local_port)
         if verdict is not None:
             return self._after(verdict)
-        location = head.value("location")
-        if location is not None and self._flags & SecurityFlags.REDIRECT_DISALLOW and head.status in _DISALLOWED:
-            return self._refused(head, location)
-        if location is not None and head.status in _FOLLOWED:
-            return self._follow(head.status, location)
-        if head.status == 421 and not self._is_fresh:  # not for this server, says what has the connection
-            self._is_fresh = True
-            self._request = replace(self._request, is_on_new_connection=True)
-            return self.again()
+        if self._is_opening:  # whatever the answer is, the connection is let in
+            return self._go()
         if is_login_page(head, self._request.target, asked_for=self._origin):
             page = f"a web page of {self._request.target.peer} came in place of the file"
             return failure(codes.HTTP_STATUS_511, self._request.step, page)
-        return Answer(head)
+        return self._led(head) or self._renewed(head) or Answer(head)
+
+    @staticmethod
+    def _is_wordless(head: Head, *, has_continued: bool) -> bool:
+        """True of a server that took a body without a word, or does not want to be asked for one."""
+        return head.status == EXPECTATION_FAILED or (head.status < 300 and not has_continued)
+
+    def _led(self, head: Head) -> Move | None:
+        """Where a redirect leads: a packet's only within its authority, whatever the job allows (D24)."""
+        location = head.value("location")
+        if location is None:
+            return None
+        if self._request.method == packets.METHOD:
+            is_followed = self._question.is_followed and head.status in _KEEPING and self._is_near(location)
+            return self._follow(head.status, location) if is_followed else None
+        if self._flags & SecurityFlags.REDIRECT_DISALLOW and head.status in _DISALLOWED:
+            return self._refused(head, location)
+        return self._follow(head.status, location) if head.status in _FOLLOWED else None
+
+    def _renewed(self, head: Head) -> Move | None:
+        """Over a new connection, if this one is not for this server, says what has it."""
+        if head.status != 421 or self._is_fresh:
+            return None
+        self._is_fresh = True
+        self._request = replace(self._request, is_on_new_connection=True)
+        return self.again()
+
+    def _is_near(self, location: str) -> bool:
+        """True if a redirect stays with the server."""
+        try:
+            return urls.redirect(self._request.target, location).origin == self._request.target.origin
+        except urls.RedirectRefusedError:
+            return False
 
     def chosen(self, choice: Choice, notes: Sequence[str]) -> Move:
         """How the target can be asked, in this order; None stands for a direct connection."""
@@ -215,7 +266,7 @@ class Route:
             return self._after(verdict)
         if breakage.is_unclean and not self._request.is_on_new_connection:
             self._request = replace(self._request, is_on_new_connection=True)
-            return self.again()
+            return self._go()  # with what it carried: an answer to a challenge may not be known to be right yet
         if breakage.is_unreached:
             self._unreached.add(self._request.proxy)
             if self._next_of(self._choices[self._request.target.url]) not in self._unreached:
@@ -228,26 +279,51 @@ class Route:
         return len(self._unreached - {None})
 
     def _send(self, method: str, target: Target) -> Move:
-        """The one place where the fields of a request are chosen.
+        """The one place where requests are made."""
+        question = self._question if method == self._question.method else Ask(method)
+        choice = self._choices.get(target.url)
+        if choice is None:
+            self._request = Request(method=method, target=target)
+            return Choose(target)
+        proxy = self._next_of(choice)
+        is_large = question.body is not None and question.body.length > EXPECTING_BYTES
+        self._request = Request(
+            method=method,
+            target=target,
+            headers=(*self._own_fields(target), *question.fields),
+            proxy=proxy,
+            body=question.body,
+            is_expecting=is_large and (target.origin, proxy) not in self._wordless,
+            answer_seconds=question.answer_seconds,
+        )
+        return self.again()
+
+    def _own_fields(self, target: Target) -> list[tuple[str, str]]:
+        """The job's own fields, as far as they are for this server.
 
         Custom headers go along with each hop, but those that prove who asks go to the server alone that a client has
         named: scheme, host and port (OPEN-46); of those the ones of `proofs` are chosen there.
         """
         is_given = target.origin == self._given
         others = [(name, value) for name, value in self._custom if name.lower() not in CUSTOM]
-        fields = [(name, value) for name, value in others if is_given or not _PROVING.search(name)]
-        asked = self._question.fields if method == self._question.method else ()
-        headers = (*fields, *asked)
-        choice = self._choices.get(target.url)
-        if choice is None:
-            self._request = Request(method=method, target=target)
-            return Choose(target)
-        self._request = Request(method=method, target=target, headers=headers, proxy=self._next_of(choice))
-        return self.again()
+        return [(name, value) for name, value in others if is_given or not _PROVING.search(name)]
 
     def _go(self) -> Move:
-        """Send the present request, when it has all that it needs."""
-        return self._proofs.pending() or Send(self._proofs.dressed(self._request))
+        """Send the present request, when it has all that it needs; or, before it, what opens the connection.
+
+        A server that answers before the end of a body costs the connection, and with it what was agreed on there.
+        """
+        pending = self._proofs.pending()
+        if pending is not None:
+            return pending
+        request, opening = self._request, self._question.opening
+        self._is_opening = request.body is not None and opening is not None and self._proofs.is_shut
+        if self._is_opening and opening is not None:
+            headers = (*self._own_fields(request.target), *opening)
+            request = replace(request, headers=headers, body=None, is_expecting=False, answer_seconds=None)
+        dressed = self._proofs.dressed(request)
+        self._is_expecting = dressed.is_expecting
+        return Send(dressed)
 
     def _after(self, verdict: Refused | Again) -> Move:
         if isinstance(verdict, Refused):

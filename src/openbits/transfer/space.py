@@ -22,7 +22,7 @@ class BasicLogin:
     realm: str
     folder: str
 
-    def field(self, _method: str, target: str) -> str | None:
+    def field(self, _method: str, target: str, _body: Callable[[], bytes] = bytes) -> str | None:
         """The value of the field, None if it will not be asked for."""
         if not target.startswith(self.folder):
             return None
@@ -43,12 +43,11 @@ class DigestLogin:
         """See Challenge."""
         return self.asked.realm
 
-    def field(self, method: str, target: str) -> str | None:
+    def field(self, method: str, target: str, body: Callable[[], bytes] = bytes) -> str | None:
         """The value of the field."""
         self.count += 1
-        question = digest.Question(
-            method=method, target=target, count=self.count, client_nonce=secrets.token_urlsafe(18)
-        )
+        client_nonce = secrets.token_urlsafe(18)
+        question = digest.Question(method=method, target=target, count=self.count, client_nonce=client_nonce, body=body)
         return digest.answer(self.asked, self.credential.user or "", self.credential.password or "", question)
 
 

@@ -1,5 +1,7 @@
 """Fixed limits: token buckets, and the transfers that wait until there are tokens again (bandwidth.md §6).
 
+What comes and what goes out have one limit.
+
 libcurl's own limit lets a second's budget through at once; ours 50 ms of it. Who has taken what was there is paused
 and goes on in the order in which the others were. Nothing is called while nothing waits.
 """
@@ -94,6 +96,10 @@ class Limiter:
         """It is over."""
         self._waiting.pop(who, None)
 
+    def is_waiting(self, who: object) -> bool:
+        """True if it waits for tokens."""
+        return who in self._waiting
+
     def _has_tokens(self, own: Bucket) -> bool:
         now = self.now()
         return own.may_take(now) and self.bucket.may_take(now)
@@ -126,38 +132,52 @@ class Throttle:
 
     def governed(self, who: object, take: Take, resume: Callable[[], None], pause: int) -> Take:
         """`take`, which answers `pause` while there are no tokens; then `resume` is called when there are again."""
-        limiter, own, shared = self._limiter, self._own, self._limiter.bucket
 
         def taken(data: bytes) -> int | None:
-            if own.bytes_per_second is None and shared.bytes_per_second is None:
-                return take(data)
-            if not limiter.may_take(own):
-                limiter.wait(who, own, resume)
+            if self.holds(who, resume):
                 return pause
-            own.take(len(data))
-            shared.take(len(data))
+            self.took(len(data))
             return take(data)
 
         return taken
+
+    def holds(self, who: object, resume: Callable[[], None]) -> bool:
+        """True while there are no tokens; then `resume` is called when there are again."""
+        limiter, own = self._limiter, self._own
+        is_unlimited = own.bytes_per_second is None and limiter.bucket.bytes_per_second is None
+        if is_unlimited or limiter.may_take(own):
+            return False
+        limiter.wait(who, own, resume)
+        return True
+
+    def took(self, size_bytes: int) -> None:
+        """Bytes came, or go out."""
+        self._own.take(size_bytes)
+        self._limiter.bucket.take(size_bytes)
+
+    def is_holding(self, who: object) -> bool:
+        """True if it waits for tokens."""
+        return self._limiter.is_waiting(who)
 
     def forget(self, who: object) -> None:
         """It is over."""
         self._limiter.forget(who)
 
     def buffer_bytes(self, usual: int) -> int:
-        """How much may be read from a connection at once."""
-        rate = self._bytes_per_second
+        """How much may be read from a connection, or sent, at once."""
+        rate = self.bytes_per_second
         return usual if rate is None else max(LEAST_BUFFER_BYTES, min(usual, int(rate * TICK_SECONDS)))
 
     def prepare(self, descriptor: int) -> None:
         """Have the kernel hold little for a connection that will be made."""
-        rate = self._bytes_per_second
+        rate = self.bytes_per_second
         if rate is not None:
             connection = socket.socket(fileno=descriptor)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(rate * RECEIVE_SECONDS))
             connection.detach()
 
     @property
-    def _bytes_per_second(self) -> int | None:
+    def bytes_per_second(self) -> int | None:
+        """What the job can have at most, alone in its worker; None: as much as there is."""
         rates = (self._own.bytes_per_second, self._limiter.bucket.bytes_per_second)
         return min((rate for rate in rates if rate is not None), default=None)
