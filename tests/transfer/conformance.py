@@ -5,6 +5,7 @@ holds one file. It can be told to let a transfer wait in the middle, and to end 
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import ssl
@@ -15,12 +16,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.real.nginx import Certificates
-from tests.transfer.conftest import WorkerProcess
+from tests.transfer.conftest import Story, WorkerProcess
 from tests.transfer.faultserver import CLOSE, FaultServer, Request, Step, date, head, part, size_only, whole
+from tests.transfer.upload_stage import Upload, new_session
+from tests.transfer.uploadserver import Exchange, UploadServer, does_but, honest
+from tests.transfer.uploadserver import Upload as Session
 
 from openbits.channel import ChannelClosedError, Message
 from openbits.core import codes
 from openbits.core.names import file_url
+from openbits.core.packets import Header, PacketType
 from openbits.transfer.filecopy import PIECE_BYTES
 
 HELD_AT = PIECE_BYTES
@@ -46,6 +51,10 @@ class Remote(Protocol):
 
     options: Mapping[str, Any]
     """What a worker is started with to come to the other end."""
+
+    @property
+    def drive(self) -> Callable[..., WorkerProcess]:
+        """How a worker is driven: as the manager does it for this transport."""
 
     def put(self, body: bytes) -> Known:
         """Have this as a new version of the file; what a transfer is told of a version that it has bytes of."""
@@ -74,6 +83,7 @@ class HttpRemote:
 
     short: int | None = codes.ERROR_WINHTTP_CONNECTION_ERROR
     is_limited = True
+    drive = WorkerProcess
 
     def __init__(self, folder: Path) -> None:
         self.options: Mapping[str, Any] = {}
@@ -195,6 +205,7 @@ class FileRemote:
 
     short: int | None = None
     is_limited = False
+    drive = WorkerProcess
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "remote file"
@@ -240,4 +251,125 @@ class FileRemote:
             self._gate = None
 
 
-REMOTES: Mapping[str, Callable[[Path], Remote]] = {"http": HttpRemote, "https": HttpsRemote, "file": FileRemote}
+class UploadRemote:
+    """An upload: the file comes from this machine, and what is called the destination is what the server has of it."""
+
+    short: int | None = codes.ERROR_WINHTTP_CONNECTION_ERROR
+    is_limited = True
+
+    def __init__(self, folder: Path) -> None:
+        self.options: Mapping[str, Any] = {}
+        self.source = folder / "source"
+        self._server = UploadServer()
+        self._versions = itertools.count(MONDAY)
+        self.url = self._server.url("/inbox/file")
+        self._is_cut = False
+
+    @property
+    def drive(self) -> Callable[..., WorkerProcess]:
+        return functools.partial(UploadWorker, self)
+
+    def put(self, body: bytes) -> Known:
+        self.source.write_bytes(body)
+        version = next(self._versions) * 1_000_000_000 + 7
+        os.utime(self.source, ns=(0, version))
+        return {"size_bytes": len(body), "last_modified": str(version)}
+
+    def hold(self, data: bytes) -> str:
+        """The server has so much of the file already, in a session of this name."""
+        session_id = "{00000000-77D2-4B0E-9A53-0D1C6E2F8B44}"
+        self._server.sessions = {session_id: Session(session_id, "/inbox/file", bytearray(data), None)}
+        return session_id
+
+    def arrived(self) -> bytes:
+        """What the server has."""
+        unfinished = [bytes(one.data) for one in self._server.sessions.values()]
+        return self._server.files.get("/inbox/file", (unfinished or [b""])[-1])
+
+    def start_worker(self, **options: Any) -> WorkerProcess:
+        return self.drive(**options)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Callable[[], None]]:
+        gate = threading.Event()
+        self._is_cut = False
+
+        def act(exchange: Exchange) -> Iterable[Step]:
+            if len(self._server.sessions[exchange.packet.session_id].data) >= HELD_AT:
+                gate.wait(60)
+                if self._is_cut:
+                    return [CLOSE]
+            return honest(exchange)
+
+        self._server.tell(PacketType.FRAGMENT, act)
+        yield gate.set
+        gate.set()
+
+    def cut(self, release: Callable[[], None]) -> None:
+        self._is_cut = True
+        release()
+
+    def mend(self) -> None:
+        self._server.mend()
+
+    def lie(self) -> tuple[str, int]:
+        self.put(b"123456789")
+        self._server.tell(PacketType.FRAGMENT, does_but(lambda answer: answer.having(Header.RECEIVED, "10")))
+        return self.url, codes.BG_E_INVALID_SERVER_RESPONSE
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class UploadWorker(WorkerProcess):
+    """A worker whose transfers are uploads of the remote's source; after its end a transfer's path has what arrived."""
+
+    def __init__(self, remote: UploadRemote, **options: Any) -> None:
+        super().__init__(**options)
+        self._remote = remote
+        self._paths: dict[str, Path] = {}
+
+    def start(self, url: str, path: Path, offset: int = 0, **validators: Any) -> str:
+        upload = Upload(self, url, self._remote.source)
+        if offset:
+            upload.session = new_session(self._remote.hold(path.read_bytes()[:offset]))
+            upload.acknowledged_bytes = offset
+        upload.known = validators
+        key = upload.start()
+        self._paths[key] = path
+        return key
+
+    def story(self, key: str) -> Story:
+        story = super().story(key)
+        self._paths[key].write_bytes(self._remote.arrived())
+        return story
+
+    def next_news(self) -> Message:
+        """What is acknowledged is the progress, and is as durable as it gets."""
+        message = super().next_news()
+        if message["event"] == "acknowledged":
+            size = message["acknowledged_bytes"]
+            progress = {"event": "progressed", "transferred_bytes": size, "durable_bytes": size}
+            self._news[message["transfer"]].append({"transfer": message["transfer"], **progress})
+        return message
+
+
+REMOTES: Mapping[str, Callable[[Path], Remote]] = {
+    "http": HttpRemote,
+    "https": HttpsRemote,
+    "file": FileRemote,
+    "upload": UploadRemote,
+}
+
+CHANGED = "a changed source ends an upload with BG_E_LOCAL_FILE_CHANGED, nothing begins again (upload-protocol.md §7.1)"
+NOT_WRITTEN = "an upload writes nothing on this machine; that a server's disk is full is a case of tests/server"
+
+MEANINGLESS: Mapping[str, str] = {
+    # tests that say nothing of uploads, and why
+    "test_another_version_begins_again_after_the_row_has_forgotten_the_bytes": CHANGED,
+    "test_a_version_of_the_same_size_is_another_one_too": CHANGED,
+    "test_a_file_that_changes_meanwhile_is_never_a_mix": CHANGED,
+    "test_nothing_counts_before_it_is_on_the_disk": NOT_WRITTEN,
+    "test_a_full_disk_is_transient_says_what_is_missing_and_keeps_what_it_has": NOT_WRITTEN,
+    "test_a_descriptor_that_cannot_be_written_is_a_local_failure": NOT_WRITTEN,
+}

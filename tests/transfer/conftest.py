@@ -1,5 +1,6 @@
 """A worker in a process of its own, as the manager would drive it, and the servers it meets."""
 
+import contextlib
 import json
 import os
 import ssl
@@ -29,7 +30,15 @@ DEADLINE_SECONDS = 20
 VERSION = ("size_bytes", "etag", "last_modified", "media_type")
 LAST_WORDS = {"transferred", "restarted", "failed"}
 
-PATIENT = {"connect_seconds": 10, "first_byte_seconds": 10, "floor_bytes": 1, "floor_seconds": 10}
+PATIENT = {
+    "connect_seconds": 10,
+    "first_byte_seconds": 10,
+    "floor_bytes": 1,
+    "floor_seconds": 10,
+    "send_seconds": 10,
+    "answer_seconds": 10,
+    "application_seconds": 20,
+}
 
 
 class WorkerProcess:
@@ -46,6 +55,8 @@ class WorkerProcess:
         is_strict: bool = False,
         denied_networks: Sequence[str] = (),
     ) -> None:
+        self.keeps_sessions = True
+        """The sessions of uploads are in the store when they are told."""
         self.channel, theirs = channel.pair()
         self.channel.settimeout(DEADLINE_SECONDS)
         self.process = subprocess.Popen(
@@ -171,6 +182,9 @@ class WorkerProcess:
         if "connected" in message:  # a file that came whole in one go has no news of its own for that
             news.append({"event": "connected", "transfer": message["transfer"], **message["connected"]})
         news.append(message)
+        if self.keeps_sessions and message["event"] == "acknowledged" and message["session"] is not None:
+            with contextlib.suppress(channel.ChannelClosedError):  # which the next news will tell
+                self.send({"op": "kept", "transfer": message["transfer"]})
         return message
 
     def decide(self, question: Message, hresult: int) -> None:

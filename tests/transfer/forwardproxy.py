@@ -12,6 +12,9 @@ from tests.peers import uid_of_peer
 BUFFER_BYTES = 256 * 1024
 """Of sockets on the way: the kernel's own would hide how much somebody reads before he has enough."""
 
+LINGER_SECONDS = 1.0
+"""How long a client may go on sending after the server has hung up."""
+
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -59,10 +62,11 @@ class ForwardProxy:
             thread.join(10)
             assert not thread.is_alive(), "a connection of the proxy does not end"
 
-    def _start(self, target: object, *arguments: object) -> None:
+    def _start(self, target: object, *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -95,14 +99,20 @@ class ForwardProxy:
             server = socket.create_connection((match[1], int(match[2])))
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
             self._sockets.append(server)
+            uphill = None
             if method == "CONNECT":
                 client.sendall(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n")
-                self._start(pour, client, server)
+                uphill = self._start(pour, client, server)
             else:
                 rest = head.partition("\r\n")[2]
                 server.sendall(f"{method} {match[3]} HTTP/1.1\r\n{rest}".encode("latin-1"))
-                client.sendall(server.recv(65536).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+                if re.search(r"\r\ncontent-length: *[1-9]", head.lower()):
+                    uphill = self._start(pour, client, server)  # what is not here of a body
+                with contextlib.suppress(ConnectionError):
+                    client.sendall(server.recv(65536).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             pour(server, client)
+            if uphill is not None:
+                uphill.join(LINGER_SECONDS)  # what is unread at the end would cost the client the answer
             client.shutdown(socket.SHUT_RDWR)  # wakes who still reads from it
 
 

@@ -185,17 +185,19 @@ def test_a_script_sees_the_language_and_the_documented_functions_alone(nursery: 
 
 
 def test_whoever_evaluates_ends_when_nobody_listens_any_more(nursery: Nursery) -> None:
+    before = set(children_of(nursery.pid))
     sandbox = begin(nursery, returning("dnsResolve('slow.example')"))
     assert channel.receive(sandbox)[0] == {"resolve": "slow.example"}
-    (pid,) = children_of(nursery.pid)
+    (pid,) = set(children_of(nursery.pid)) - before
     sandbox.close()
     wait_for(lambda: pid not in children_of(nursery.pid))
 
 
 def test_a_sandbox_has_no_files_but_its_socket_and_nowhere_to_write(nursery: Nursery) -> None:
+    before = set(children_of(nursery.pid))
     with begin(nursery, returning("dnsResolve('wait.example')")) as sandbox:
         channel.receive(sandbox)
-        (pid,) = children_of(nursery.pid)
+        (pid,) = set(children_of(nursery.pid)) - before
         held = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
         assert sorted(name.partition(":")[0] for name in held) == ["pipe"] * 3 + ["socket"]
         status = dict(

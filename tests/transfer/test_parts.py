@@ -96,7 +96,8 @@ def test_what_is_told_comes_from_the_disk_and_is_told_once(
     assert sum(length for _, length in told) == 300
     assert len({byte for start, length in told for byte in range(start, start + length)}) == 300
     assert story.told("filled")[-1]["transferred_bytes"] == 300
-    assert [news["event"] for news in story.news if news["event"] != "phase"] == ["connected", "filled", "transferred"]
+    events = dict.fromkeys(news["event"] for news in story.news if news["event"] != "phase")  # slow parts tell again
+    assert list(events) == ["connected", "filled", "transferred"]
 
 
 def test_no_part_counts_before_it_is_on_the_disk(server: FaultServer, destination: Path) -> None:

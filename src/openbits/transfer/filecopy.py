@@ -18,6 +18,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from openbits.core import codes
@@ -236,7 +237,7 @@ class FileTransfer:
             last_word(outcome, self._news)
 
     def _changed(self, before: Validators, after: Validators) -> Fail | Restart:
-        reason = f"the file changed ({_words_of(before)} -> {_words_of(after)})"
+        reason = f"the file changed ({words_of(before)} -> {words_of(after)})"
         if self._order.is_upload:
             return self._fail(codes.BG_E_LOCAL_FILE_CHANGED, ErrorContext.LOCAL_FILE, reason)
         return Restart(reason)
@@ -312,5 +313,11 @@ def version_of(status: os.stat_result) -> Validators:
     return Validators(size_bytes=status.st_size, last_modified=str(status.st_mtime_ns))
 
 
-def _words_of(version: Validators) -> str:
-    return f"{version.size_bytes} bytes, modified at {version.last_modified} ns"
+def words_of(version: Validators) -> str:
+    """A version for people; a file may have a time that no calendar has."""
+    seconds, nanoseconds = divmod(int(version.last_modified or 0), 1_000_000_000)
+    try:
+        at = f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(' ')}.{nanoseconds:09d} UTC"
+    except (ValueError, OverflowError):
+        at = f"{seconds} s after 1970"
+    return f"{version.size_bytes} bytes, modified {at}"

@@ -30,13 +30,19 @@ from openbits.transfer.sink import Sink, Soon
 from openbits.transfer.throttle import Limiter, Throttle
 from openbits.transfer.tls_gate import Checks, Known
 from openbits.transfer.transport import News, Order, Settings
+from openbits.transfer.upload import Memory
+from openbits.transfer.upload_http import HttpUpload
 from openbits.transfer.urls import Origin
+from openbits.transfer.way import Way
 
 SEGMENTED_BYTES = 16 * 1024 * 1024
 """A file of which less is missing is not worth several connections."""
 
 MOST_HEADLESS = 4096
 """So many servers that do not answer HEAD a worker remembers."""
+
+MOST_UPLOADS = 1024
+"""Of so many uploads a worker remembers what their earlier attempts have met."""
 
 POOL_SECONDS = 5.0
 """How long the connections of a job are kept after its last transfer: its next file, or its next attempt."""
@@ -69,15 +75,31 @@ class HttpTransport:
         self._pools: dict[tuple[str, Authentication], Pool] = {}
         self._headless: set[Origin] = set()
         """Servers that do not answer HEAD; they are not asked again."""
+        self._uploads: dict[str, Memory] = {}
+        """Of the last jobs that have uploaded, the newest at the end."""
 
     def transfer(self, order: Order, sink: Sink, news: News) -> "HttpFile":
         """See Transport."""
+        work = Work.over(self._way(order, news), sink)
+        return HttpFile(work, self._headless, self._loop.soon, give_back=lambda: self._give_back(order))
+
+    def upload(self, order: Order, news: News) -> HttpUpload:
+        """A step of an upload that has not begun. Raises BadUrlError."""
+        if order.upload is None:
+            raise ValueError("no step of an upload")
+        memory = self._uploads.pop(order.job, None) or Memory()
+        if len(self._uploads) >= MOST_UPLOADS:
+            self._uploads.pop(next(iter(self._uploads)))
+        self._uploads[order.job] = memory
+        return HttpUpload(self._way(order, news), order.upload, memory, give_back=lambda: self._give_back(order))
+
+    def _way(self, order: Order, news: News) -> Way:
+        """The connections of it are lent until they are given back. Raises BadUrlError."""
         origin = urls.parse(order.url)
         pool = self._borrow(order)
-        work = Work(
+        return Way(
             order=order,
             origin=origin,
-            sink=sink,
             news=news,
             engine=pool.engine,
             backstage=pool.backstage,
@@ -86,7 +108,6 @@ class HttpTransport:
             settings=self._settings,
             known=pool.known,
         )
-        return HttpFile(work, self._headless, self._loop.soon, give_back=lambda: self._give_back(order))
 
     def _borrow(self, order: Order) -> Pool:
         pool = self._pools.get((order.job, order.authentication))

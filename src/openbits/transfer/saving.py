@@ -5,81 +5,27 @@ was accepted, and end here: what was written is brought to the disk before the l
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 from openbits.core import codes
 from openbits.core.enums import ErrorContext
-from openbits.core.model import Validators
-from openbits.transfer import urls
-from openbits.transfer.backstage import Backstage
-from openbits.transfer.choosing import Chooser
-from openbits.transfer.curl import Engine
 from openbits.transfer.decisions import Fail, Finish, Restart
-from openbits.transfer.flow import Asker, Flow, Gate
-from openbits.transfer.ladder import Logins
 from openbits.transfer.route import Route
 from openbits.transfer.sink import Sink
-from openbits.transfer.tls_gate import Known, TlsGate
-from openbits.transfer.transport import News, Order, Settings, last_word
-from openbits.transfer.urls import Origin, Target
+from openbits.transfer.transport import last_word
+from openbits.transfer.way import Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What was ordered, and with what it is done."""
+class Work(Way):
+    """The way to a remote file, and where it is written."""
 
-    order: Order
-    origin: Target
     sink: Sink
-    news: News
-    engine: Engine
-    backstage: Backstage
-    logins: Logins
-    chooser: Chooser
-    settings: Settings
-    known: Known
-    note: str = ""
-    """What people should know of how it is done."""
 
-    def route(self) -> Route:
-        """A way from the origin; one for each flow."""
-        order = self.order
-        return Route(self.origin, order.headers, order.security_flags, self.given, self.logins)
-
-    @property
-    def given(self) -> Origin:
-        """Whose server the one is that what proves who asks is for."""
-        return urls.parse(self.order.given_url).origin if self.order.given_url else self.origin.origin
-
-    def flow(self, route: Route, asker: Asker) -> Flow:
-        """A flow along this way."""
-        return self._flow(route, asker, TlsGate(self.order, self.given, self.known, self.news, self._flow))
-
-    def _flow(self, route: Route, asker: Asker, gate: Gate) -> Flow:
-        return Flow(
-            route,
-            self.engine,
-            self.settings.limits,
-            asker,
-            gate,
-            chooser=self.chooser,
-            proxies=self.order.proxies,
-            backstage=self.backstage,
-        )
-
-    def tell_accepted(self, route: Route, validators: Validators, offset: int, note: str) -> None:
-        """An answer was accepted that came this way."""
-        dead = route.dead_proxies
-        lost = [f"{dead} of the proxies could not be reached"] if dead else []
-        said = [self.note, *route.notes, note, *lost]
-        self.news.went(route.peer, route.redirected_to)
-        self.news.connected(validators, offset, "; ".join(filter(None, said)))
-
-    def placed(self, route: Route, fail: Fail) -> Fail:
-        """With where it failed, unless that is not on this way."""
-        if fail.context is ErrorContext.SERVER_CERTIFICATE_CALLBACK:
-            return fail
-        return replace(fail, detail=f"{route.place}: {fail.detail}")
+    @classmethod
+    def over(cls, way: Way, sink: Sink) -> "Work":
+        """Over this way, into this file."""
+        return cls(sink=sink, **{one.name: getattr(way, one.name) for one in fields(way)})
 
 
 class Saving(ABC):

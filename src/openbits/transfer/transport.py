@@ -5,12 +5,13 @@ descriptor, and somebody to tell the news; it opens no path. What it must do in 
 all transports (design §6).
 """
 
+import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from openbits.core.enums import ErrorContext, SecurityFlags
-from openbits.core.model import Range, Validators
+from openbits.core.enums import SecurityFlags
+from openbits.core.model import Range, UploadSession, Validators
 from openbits.core.proxies import Settings as ProxySettings
 from openbits.transfer.addresses import Network
 from openbits.transfer.auth import NOTHING, Authentication
@@ -22,12 +23,19 @@ from openbits.transfer.throttle import Limiter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The three clocks: connected within, first answer within, then at least `floor_bytes` in `floor_seconds`."""
+    """The clocks of an exchange: connected within, first answer within, then `floor_bytes` in `floor_seconds`.
+
+    Of uploads: the longest silence of a connection that takes the body of a request, the longest wait for the answer to
+    one, and for that of an application that has to make a reply (upload-protocol.md §7.3, D29).
+    """
 
     connect_seconds: float
     first_byte_seconds: float
     floor_bytes: int
     floor_seconds: float
+    send_seconds: float
+    answer_seconds: float
+    application_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +62,32 @@ class Refusal:
     detail: str
 
 
+class UploadStep(enum.StrEnum):
+    """What is to be done for an upload to a web server; the manager commits what came of it before the next one."""
+
+    SEND = "send"
+    """Have the server take all bytes: session, fragments."""
+    CLOSE = "close"
+    """End the session of an upload that is received, whose reply is here."""
+    CANCEL = "cancel"
+    """Have the server forget an upload that is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadOrder:
+    """Of an upload to a web server. `session`: None: there is none yet. `acknowledged_bytes`: how far it is.
+
+    `name`: of the local file, for Content-Name. `is_reply_wanted`: the answer to the last byte may take as long as an
+    application needs.
+    """
+
+    step: UploadStep
+    session: UploadSession | None
+    acknowledged_bytes: int
+    name: str
+    is_reply_wanted: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """Move the file behind `url`; bytes that are here already belong to version `validators`.
@@ -65,6 +99,7 @@ class Order:
     `source`: for transports that copy from a file of this machine, a descriptor to read it, which the transfer owns.
     `given_url`: what a client named the file, if `url` is where a redirect led; what proves who asks is for its server.
     `is_upload`: the source is the local file, what is made the remote one.
+    `upload`: of an upload to a web server; the source is the descriptor of the local file, and there is no sink.
     `authentication`: what the job may prove itself with, to whoever asks.
     `method`: of the requests; another one than GET cannot be resumed, nor can what `is_dynamic`.
     `has_certificate_callback`: nothing is said to a server over TLS before the client has seen its certificate.
@@ -85,6 +120,7 @@ class Order:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     source: int | None = None
     is_upload: bool = False
+    upload: UploadOrder | None = None
     tls_refusal: Refusal | None = None
     has_certificate_callback: bool = False
     client_certificate: str | None = field(default=None, repr=False)
@@ -125,6 +161,12 @@ class News(Protocol):
     def connected(self, validators: Validators, offset: int, note: str) -> None:
         """The first response was accepted; bytes are written from `offset` on."""
 
+    def acknowledged(self, session: UploadSession | None, offset: int, note: str) -> None:
+        """An upload: the server has `offset` bytes of it under this session; None: it has forgotten it.
+
+        It may be less than before (upload-protocol.md §7.2).
+        """
+
     def filled(self, parts: Sequence[Range], arrived_bytes: int) -> None:
         """These parts of the file, with their lengths, are on the disk; so many bytes of it have come altogether."""
 
@@ -140,7 +182,7 @@ class News(Protocol):
     def transferred(self, size_bytes: int, modified_at: float | None) -> None:
         """All bytes are on the disk."""
 
-    def failed(self, hresult: int, context: ErrorContext, detail: str, retry_after_seconds: float | None) -> None:
+    def failed(self, fail: Fail) -> None:
         """The attempt is over; what could be saved is on the disk."""
 
 
@@ -151,8 +193,8 @@ def last_word(outcome: Finish | Fail | Restart, news: News) -> None:
             news.restarted(reason, hresult)
         case Finish(size_bytes=size_bytes, modified_at=modified_at):
             news.transferred(size_bytes, modified_at)
-        case Fail(hresult=hresult, context=context, detail=detail, retry_after_seconds=retry_after_seconds):
-            news.failed(hresult, context, detail, retry_after_seconds)
+        case Fail():
+            news.failed(outcome)
 
 
 class Transfer(Protocol):

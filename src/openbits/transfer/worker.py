@@ -7,35 +7,35 @@ the clocks together; it ends when the channel closes or the manager says somethi
 
 import base64
 import itertools
-import json
 import os
 import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from ipaddress import ip_network
 from typing import Any, Final
 
 from openbits import channel as channels
 from openbits.channel import ChannelClosedError, Message
-from openbits.core import proxies
-from openbits.core.enums import ErrorContext, SecurityFlags
-from openbits.core.model import Range, Validators
-from openbits.core.proxies import Settings as ProxySettings
-from openbits.core.proxies import Usage
+from openbits.core.codes import CodeClass
+from openbits.core.enums import ErrorContext
+from openbits.core.model import Range, UploadSession, Validators
 from openbits.failpoints import failpoint
-from openbits.transfer import auth, filecopy, http, memory, transport
+from openbits.transfer import filecopy, http, memory, messages, transport
+from openbits.transfer.decisions import Fail
 from openbits.transfer.explaining import explain
 from openbits.transfer.http import HttpTransport
 from openbits.transfer.loop import Loop, Timer
+from openbits.transfer.messages import BrokenPeerError
 from openbits.transfer.sink import Sink
 from openbits.transfer.syncing import ThreadSyncer
 from openbits.transfer.throttle import Limiter
 from openbits.transfer.tickets import TicketCache
-from openbits.transfer.transport import Limits, Order, Refusal, Settings, Transfer, Transport
+from openbits.transfer.transport import Limits, Order, Settings, Transfer, Transport
 from openbits.transfer.turns import Turns
+from openbits.transfer.upload_http import HttpUpload
 from openbits.transfer.urls import BadUrlError, UnknownSchemeError
 
 TICK_SECONDS: Final = 0.5
@@ -57,10 +57,6 @@ def run(channel: socket.socket) -> None:
     """Serve the manager at the other end until the channel closes."""
     memory.give_back()
     Worker(channel).run()
-
-
-class BrokenPeerError(Exception):
-    """The manager said something that is not in the contract."""
 
 
 class Worker:
@@ -85,6 +81,7 @@ class Worker:
             "reposition": self._reposition,
             "explain": self._explain,
             "certificate-verdict": self._certificate_verdict,
+            "kept": self._kept,
         }
 
     def run(self) -> None:
@@ -136,6 +133,9 @@ class Worker:
             first_byte_seconds=float(given["first_byte_seconds"]),
             floor_bytes=int(given["floor_bytes"]),
             floor_seconds=float(given["floor_seconds"]),
+            send_seconds=float(given["send_seconds"]),
+            answer_seconds=float(given["answer_seconds"]),
+            application_seconds=float(given["application_seconds"]),
         )
         rules = message["http"]
         settings = Settings(
@@ -148,45 +148,16 @@ class Worker:
         self._transports = transport.build(self._loop, settings)
 
     def _transfer(self, message: Message, descriptors: list[int]) -> None:
-        key, url, offset = str(message["transfer"]), str(message["url"]), int(message["offset"])
-        scheme = url.partition(":")[0].lower()
-        is_copy = scheme in transport.COPYING
-        is_complete = len(descriptors) == 2 if is_copy else 1 <= len(descriptors) <= 3
-        if self._transports is None or key in self._active or not is_complete or offset < 0:
+        key, offset = str(message["transfer"]), int(message["offset"])
+        if self._transports is None or key in self._active or offset < 0:
             raise BrokenPeerError(f"transfer {key} makes no sense now")
-        copy = descriptors.pop() if len(descriptors) == 3 else None
-        entrusted = _entrusted(descriptors.pop()) if not is_copy and len(descriptors) == 2 else {}
-        self._use_tickets(entrusted.get("tickets"), copy)
-        order = Order(
-            job=key.partition(":")[0],
-            url=url,
-            security_flags=SecurityFlags(int(message["security_flags"])),
-            validators=_validators(message["validators"]),
-            proxies=_proxies(message["proxy"]),
-            source=descriptors.pop() if is_copy else None,
-            is_upload=message["is_upload"] is True,
-            headers=tuple((str(name), str(value)) for name, value in entrusted.get("headers", ())),
-            tls_refusal=_refusal(message["tls_refusal"]),
-            has_certificate_callback=message["has_certificate_callback"] is True,
-            client_certificate=_text_or_none(entrusted.get("certificate")),
-            revocation_lists=str(entrusted.get("revocation_lists") or "").encode(),
-            is_foreground=message["is_foreground"] is True,
-            method=str(message["method"]),
-            is_dynamic=message["is_dynamic"] is True,
-            given_url=str(message["given_url"]),
-            size_limit_bytes=_number_or_none(message["size_limit_bytes"]),
-            ranges=_ranges(entrusted.get("ranges", ())),
-            wanted=_ranges(entrusted.get("wanted", ())),
-            filled=_ranges(entrusted.get("filled", ())),
-            is_on_demand=message["is_on_demand"] is True,
-            segments=int(message["segments"]),
-            rate_bytes_per_second=_number_or_none(message["rate_bytes_per_second"]),
-            authentication=auth.read(
-                message["authentication"], entrusted.get("credentials", ()), self._tickets.problem
-            ),
-        )
-        sink = Sink(descriptors.pop(), self._syncer, self._loop.soon, offset, self._loop.now())
-        active = self._active[key] = Active(self, key, sink)
+        given = messages.sort(message, descriptors)
+        self._use_tickets(given.entrusted.get("tickets"), given.tickets)
+        order = messages.read(message, given, self._tickets.problem)
+        sink = None
+        if given.target is not None:
+            sink = Sink(given.target, self._syncer, self._loop.soon, offset, self._loop.now())
+        active = self._active[key] = Active(self, key, sink, order.source, offset)
         begin = partial(active.begin, order, self._transports)
         self.turns.enter(key.rpartition(":")[0], key, int(message["at_a_time"]), begin)
         if self._ticker is None and self._active:
@@ -207,10 +178,10 @@ class Worker:
 
     def _limit(self, message: Message, descriptors: list[int]) -> None:
         channels.close_all(descriptors)
-        self._limiter.limit(_number_or_none(message["bytes_per_second"]))
+        self._limiter.limit(messages.number_or_none(message["bytes_per_second"]))
 
     def _reposition(self, message: Message, descriptors: list[int]) -> None:
-        wanted = _ranges(_entrusted(descriptors.pop())["wanted"])
+        wanted = messages.ranges(messages.entrusted(descriptors.pop())["wanted"])
         active = self._active.get(str(message["transfer"]))
         if active is not None:  # else its last word is on the way
             active.reposition(wanted)
@@ -224,9 +195,15 @@ class Worker:
         explain(
             over_http.chooser,
             str(message["url"]),
-            _proxies(message["proxy"]),
+            messages.proxies(message["proxy"]),
             lambda told: self.send({"event": "explained", "transfer": key, **told}),
         )
+
+    def _kept(self, message: Message, descriptors: list[int]) -> None:
+        channels.close_all(descriptors)
+        active = self._active.get(str(message["transfer"]))
+        if active is not None:  # else its last word is on the way
+            active.kept()
 
     def _certificate_verdict(self, message: Message, descriptors: list[int]) -> None:
         channels.close_all(descriptors)
@@ -249,14 +226,22 @@ class Worker:
 
 
 class Active:
-    """A transfer under way or waiting for its turn: its key on the channel, its sink, and the news it tells."""
+    """A transfer under way or waiting for its turn: its key on the channel, its sink, and the news it tells.
 
-    def __init__(self, worker: Worker, key: str, sink: Sink) -> None:
+    An upload to a web server has no sink: what the server acknowledges is its progress.
+    """
+
+    def __init__(
+        self, worker: Worker, key: str, sink: Sink | None, source: int | None, acknowledged_bytes: int
+    ) -> None:
         self._worker = worker
         self._key = key
         self._sink = sink
+        self._source = source
+        """Of the order, until there is a transfer that owns it."""
+        self._acknowledged_bytes = acknowledged_bytes
         self._transfer: Transfer | None = None
-        self._told = (sink.position, sink.durable)
+        self._told = (0, 0) if sink is None else (sink.position, sink.durable)
         self._numbers = itertools.count(1)
         self._questions: dict[int, Callable[[int], None]] = {}
         """About certificates of servers, not answered yet."""
@@ -280,21 +265,39 @@ class Active:
         try:
             if scheme not in transports:
                 raise UnknownSchemeError(scheme, transports)
-            self._transfer = transports[scheme].transfer(order, self._sink, self)
+            self._transfer = self._made(transports[scheme], order)
         except BadUrlError as error:
-            self.failed(error.hresult, ErrorContext.GENERAL_TRANSPORT, str(error), None)
+            context = ErrorContext.GENERAL_TRANSPORT
+            self.failed(Fail(hresult=error.hresult, context=context, detail=str(error)))
             return
+        self._source = None
         self._transfer.begin()
         failpoint("worker.begun")
+
+    def _made(self, over: Transport, order: Order) -> Transfer:
+        if self._sink is not None:
+            return over.transfer(order, self._sink, self)
+        if not isinstance(over, HttpTransport):
+            raise BrokenPeerError("an upload without a file to write")
+        return over.upload(order, self)
+
+    def kept(self) -> None:
+        """The session of the upload is in the store."""
+        if isinstance(self._transfer, HttpUpload):
+            self._transfer.kept()
 
     def tick(self, now: float) -> None:
         """Look at the clocks, have data synced, tell the progress."""
         if self._transfer is None:
             return
         self._transfer.tick(now)
-        self._sink.sync_if_due(now)
         self._tell_connected()
-        progress = (self._sink.position, self._sink.durable)
+        if self._sink is not None:
+            self._save(self._sink, now)
+
+    def _save(self, sink: Sink, now: float) -> None:
+        sink.sync_if_due(now)
+        progress = (sink.position, sink.durable)
         if progress != self._told:
             self._told = progress
             failpoint("worker.durable")
@@ -305,7 +308,11 @@ class Active:
         """No further news, nothing held."""
         if self._transfer is not None:
             self._transfer.cancel()
-        self._sink.close()
+        if self._source is not None:
+            os.close(self._source)
+            self._source = None
+        if self._sink is not None:
+            self._sink.close()
 
     # -- News -----------------------------------------------------------------------------------------------------
 
@@ -347,6 +354,21 @@ class Active:
             **self._way,
         }
 
+    def acknowledged(self, session: UploadSession | None, offset: int, note: str) -> None:
+        """See News."""
+        self._tell_connected()
+        self._acknowledged_bytes = offset
+        failpoint("worker.acknowledged")
+        self._tell(
+            "acknowledged",
+            session=None if session is None else asdict(session),
+            acknowledged_bytes=offset,
+            note=note[:MOST_WORDS],
+            headers=self._headers,
+            peer=self._way["peer"],
+        )
+        failpoint("worker.acknowledged-told")
+
     def filled(self, parts: Sequence[Range], arrived_bytes: int) -> None:
         """See News."""
         self._tell_connected()
@@ -377,18 +399,20 @@ class Active:
         self._worker.turns.leave(self._key)
         failpoint("worker.transferred-told")
 
-    def failed(self, hresult: int, context: ErrorContext, detail: str, retry_after_seconds: float | None) -> None:
+    def failed(self, fail: Fail) -> None:
         """See News."""
         self._tell_connected()
         self._worker.forget(self._key)
         tell = partial(
             self._tell,
             "failed",
-            hresult=hresult,
-            context=context.name.lower(),
-            detail=detail[:MOST_WORDS],
-            retry_after_seconds=retry_after_seconds,
-            durable_bytes=self._sink.durable,
+            hresult=fail.hresult,
+            context=fail.context.name.lower(),
+            detail=fail.detail[:MOST_WORDS],
+            retry_after_seconds=fail.retry_after_seconds,
+            is_transient=fail.code_class is CodeClass.TRANSIENT,
+            is_fatal=fail.code_class is CodeClass.FATAL,
+            durable_bytes=self._acknowledged_bytes if self._sink is None else self._sink.durable,
             headers=self._headers,
             **self._way,
         )
@@ -404,57 +428,8 @@ class Active:
         self._worker.send({"event": event, "transfer": self._key, **fields})
 
 
-def _validators(given: Message) -> Validators:
-    size = given["size_bytes"]
-    return Validators(
-        size_bytes=None if size is None else int(size),
-        etag=_text_or_none(given["etag"]),
-        last_modified=_text_or_none(given["last_modified"]),
-        media_type=_text_or_none(given["media_type"]),
-    )
-
-
-def _refusal(given: Message | None) -> Refusal | None:
-    return None if given is None else Refusal(hresult=int(given["hresult"]), detail=str(given["detail"]))
-
-
-def _proxies(given: Message) -> ProxySettings:
-    """The manager has checked them: settings that cannot be read are a broken manager (ValueError)."""
-    settings = ProxySettings(
-        usage=Usage(given["usage"]),
-        proxy_list=str(given["list"]),
-        bypass=str(given["bypass"]),
-        no_proxy=str(given["no_proxy"]),
-        script_url=str(given["script_url"]),
-    )
-    proxies.read(settings)
-    return settings
-
-
-def _entrusted(descriptor: int) -> dict[str, Any]:
-    """What was entrusted to the job, from a memory file."""
-    try:
-        with os.fdopen(descriptor, "rb") as content:
-            return dict(json.loads(content.read()))
-    except OSError as error:
-        raise BrokenPeerError("what was entrusted to the job cannot be read") from error
-
-
-def _ranges(given: Sequence[Sequence[int | None]]) -> tuple[Range, ...]:
-    """Offset and length of each; no length: up to the end."""
-    return tuple(Range(offset=int(offset or 0), length_bytes=_number_or_none(length)) for offset, length in given)
-
-
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _number_or_none(value: object) -> int | None:
-    return None if value is None else int(str(value))
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _keep_certificates(descriptor: int) -> str:
