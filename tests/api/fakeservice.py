@@ -315,6 +315,17 @@ class FakeService:
             raise FailedError(codes.E_HANDLE)
         return {"uid": 7, "gid": 7, "groups": [7], "name": name, "sid": "S-1-22-1-7", "level": 3}
 
+    def set_reply_file_name(self, peer: Peer, parameters: Values) -> Values:
+        job = self._changeable(peer, parameters)
+        if job["type"] != "upload_reply":
+            raise FailedError(codes.E_NOTIMPL)
+        job["reply"] = {"local_name": parameters.get("local_name"), "bytes_total": None, "bytes_transferred": 0}
+        return {}
+
+    def set_credentials(self, peer: Peer, parameters: Values) -> Values:
+        self._changeable(peer, parameters)
+        return {}
+
     def set_notify(self, peer: Peer, parameters: Values) -> Values:
         job_id = self._changeable(peer, parameters)["job_id"]
         if parameters.get("subscriber") is None:

@@ -299,6 +299,11 @@ def test_a_wait_that_the_server_asks_for_is_told() -> None:
     assert "the server asks to wait 90 s" in codes.describe(error)
 
 
+def test_a_server_that_was_not_reached_has_asked_for_nothing() -> None:
+    error = JobError(code=0x80072EFD, context=ErrorContext.GENERAL_TRANSPORT, retry_after_seconds=3.0)
+    assert "asks" not in codes.describe(error, tries_again=True)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -21,8 +21,10 @@ from openbits.core.model import (
     Leftover,
     Now,
     Range,
+    ReplyFile,
     Secret,
     Temporary,
+    UploadSession,
     Validators,
 )
 from openbits.core.properties import Properties
@@ -30,6 +32,8 @@ from openbits.core.properties import Properties
 MakeJob = Callable[..., Job]
 
 COPY = ".BIT0000c09e.tmp"
+
+RECEIVED = UploadSession(session_id="{1}", is_received=True, reply_url="https://files.example:8443/reply")
 
 ROOT = Identity(uid=0, gid=0, name="root")
 
@@ -87,6 +91,7 @@ def every_job(
     ]
     jobs += [a_job(JobState.TRANSFERRED, properties=told_of_files, untold_files=untold, notice_seq=2)]
     jobs += [a_job(state, type=JobType.UPLOAD_REPLY) for state in JobState]
+    jobs += _uploads(a_job, a_file, a_temporary)
     jobs += [a_job(state, properties=Properties(max_download_size_bytes=4)) for state in JobState]
     jobs += [
         a_job(JobState.SUSPENDED, files=()),
@@ -99,6 +104,37 @@ def every_job(
         a_job(JobState.ACKNOWLEDGED, files=(a_file(temporary=a_temporary()),)),
     ]
     return jobs
+
+
+def _uploads(a_job: MakeJob, a_file: Callable[..., File], a_temporary: Callable[..., Temporary]) -> list[Job]:
+    """Uploads to web servers that are going round in circles, and those whose replies are on their way."""
+    sent = a_file(is_upload=True, size_bytes=100, transferred_bytes=100, session=RECEIVED)
+    stuck = replace(sent, transferred_bytes=50, farthest_bytes=80, setbacks=2, session=UploadSession(session_id="{1}"))
+    place = sent.directory
+    reply = ReplyFile(
+        local_name="/srv/in/reply",
+        directory=place,
+        name="reply",
+        remote_name=RECEIVED.reply_url,
+        temporary=a_temporary(),
+        size_bytes=100,
+        transferred_bytes=50,
+    )
+    active = (JobState.CONNECTING, JobState.TRANSFERRING)
+    jobs = [a_job(state, type=JobType.UPLOAD, files=(stuck,)) for state in active]
+    hasty = Properties(no_progress_timeout_seconds=0)
+    jobs += [a_job(state, type=JobType.UPLOAD, files=(stuck,), properties=hasty) for state in active]
+    jobs += [
+        a_job(state, type=JobType.UPLOAD_REPLY, files=(sent,), reply=reply)
+        for state in JobState
+        if state not in {JobState.TRANSFERRED, JobState.ACKNOWLEDGED}
+    ]
+    whole = replace(sent, is_transferred=True, is_published=True, session=None)
+    answer = replace(reply, is_transferred=True, transferred_bytes=100)
+    completing = a_job(
+        JobState.TRANSFERRED, type=JobType.UPLOAD_REPLY, files=(whole,), reply=answer, is_completing=True
+    )
+    return [*jobs, completing]
 
 
 def every_event(
@@ -134,6 +170,8 @@ def every_event(
         yield events.NoticeDelivered(seq)
     for epoch in (job.epoch, job.epoch - 1):
         yield from _of_attempt(epoch, job.next_file or 0, a_temporary, error)
+        if job.reply is not None:
+            yield from _of_reply(epoch, job, a_temporary)
 
 
 def _settings(job: Job) -> Iterator[events.Event]:
@@ -163,6 +201,7 @@ def _of_file(job: Job, index: int, a_file: File) -> Iterator[events.Event]:
     for name in (job.files[index].remote_name, "file:///elsewhere"):
         yield events.RemoteDirectoryFound(file_index=index, remote_name=name, directory=a_file.directory)
     yield events.TemporariesRemoved(file_indexes=(index,))
+    yield events.SessionDropped(file_index=index)
     for is_from_peer in (True, False):
         yield events.ValidationRefused(file_index=index, is_from_peer=is_from_peer)
     yield events.ValidationAccepted(file_index=index)
@@ -180,6 +219,9 @@ def _of_attempt(
     yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=None)
     yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=5)
     yield events.Progressed(epoch=epoch, file_index=index, transferred_bytes=60)
+    for session in (None, UploadSession(session_id="{1}"), RECEIVED):
+        for acknowledged in (10, 60):
+            yield events.Acknowledged(epoch=epoch, file_index=index, session=session, acknowledged_bytes=acknowledged)
     for end in (70, 100):
         filled = (Range(offset=50, length_bytes=end - 50),)
         yield events.RangesFilled(epoch=epoch, file_index=index, ranges=filled)
@@ -189,6 +231,17 @@ def _of_attempt(
     for code in (codes.BG_E_CONNECTION_CLOSED, codes.BG_E_HTTP_ERROR_403, codes.BG_E_DESTINATION_LOCKED):
         yield events.Postponed(epoch=epoch, error=replace(error(codes.HTTP_STATUS_429), retry_after_seconds=40.0))
         yield events.AttemptFailed(epoch=epoch, error=error(code), spread=0.05)
+
+
+def _of_reply(epoch: int, job: Job, a_temporary: Temporary) -> Iterator[events.Event]:
+    """The news of an attempt that moves a reply."""
+    index = job.reply_index
+    yield created(epoch, index, a_temporary)
+    yield events.Connected(epoch=epoch, file_index=index, validators=Validators(), size_bytes=100)
+    yield events.Progressed(epoch=epoch, file_index=index, transferred_bytes=60)
+    yield events.FileRestarted(epoch=epoch, file_index=index, note="changed")
+    yield events.ReplyMoved(epoch=epoch, remote_name="https://other.example/reply")
+    yield transferred(epoch, index, 100)
 
 
 def _is_impossible(job: Job, event: events.Event) -> bool:

@@ -53,12 +53,17 @@ def content_of(broker: BrokerProcess, **fields: Any) -> tuple[int, bytes]:
         os.close(descriptor)
 
 
+def published(temporary: dict[str, Any]) -> dict[str, Any]:
+    """What proves that a file is the one that this became."""
+    return {**temporary, "name": "file"}
+
+
 @pytest.mark.root
 def test_a_temporary_and_what_it_was_published_as(alice: BrokerProcess, directory: dict[str, Any]) -> None:
     temporary = alice.make(directory)
     assert content_of(alice, directory=directory, temporary=temporary) == (len(BYTES), BYTES)
     alice.do("publish", directory=directory, temporary=temporary)
-    assert content_of(alice, directory=directory, name="file") == (len(BYTES), BYTES)
+    assert content_of(alice, directory=directory, temporary=published(temporary)) == (len(BYTES), BYTES)
     assert alice.fail("snapshot", directory=directory, temporary=temporary, most=100)["errno"] == errno.ENOENT
 
 
@@ -76,8 +81,9 @@ def test_of_what_is_too_long_only_the_size_is_told(alice: BrokerProcess, directo
 def test_the_copy_shows_nothing_of_later_and_nobody_can_change_it(
     alice: BrokerProcess, directory: dict[str, Any], shared: Path
 ) -> None:
-    alice.do("publish", directory=directory, temporary=alice.make(directory))
-    _, (descriptor,) = alice.ask("snapshot", directory=directory, name="file", most=100)
+    temporary = alice.make(directory)
+    alice.do("publish", directory=directory, temporary=temporary)
+    _, (descriptor,) = alice.ask("snapshot", directory=directory, temporary=published(temporary), most=100)
     (shared / "file").write_bytes(b"private diary")
     assert os.pread(descriptor, 1000, 0) == BYTES
     for change in (
@@ -91,41 +97,57 @@ def test_the_copy_shows_nothing_of_later_and_nobody_can_change_it(
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("what", ["symlink", "fifo", "directory"])
-def test_what_is_no_regular_file_is_not_read(
+@pytest.mark.parametrize("what", ["symlink", "fifo", "directory", "file"])
+def test_another_file_under_the_final_name_is_not_read(
     what: str, alice: BrokerProcess, directory: dict[str, Any], shared: Path
 ) -> None:
-    """A FIFO would hang, a symlink lead to any file of hers."""
+    """A FIFO would hang, a symlink lead to any file of hers; and any other file is not the reply of the job."""
+    temporary = alice.make(directory)
+    alice.do("publish", directory=directory, temporary=temporary)
     made = shared / "file"
-    if what == "symlink":
+    made.rename(shared / "ours")
+    if what == "file":
+        made.write_bytes(BYTES)
+        os.chown(made, ALICE, ALICE)
+    elif what == "symlink":
         (shared / "diary").write_bytes(b"private")
         made.symlink_to("diary")
     elif what == "fifo":
         os.mkfifo(made, 0o666)
     else:
         made.mkdir()
-    assert alice.fail("snapshot", directory=directory, name="file", most=100)["step"] == "changed"
+    assert alice.fail("snapshot", directory=directory, temporary=published(temporary), most=100)["step"] == "changed"
 
 
 @pytest.mark.root
 def test_whose_file_it_is_decides_the_kernel(
     start_broker: StartBroker, alice: BrokerProcess, directory: dict[str, Any], shared: Path
 ) -> None:
-    alice.do("publish", directory=directory, temporary=alice.make(directory))
+    temporary = alice.make(directory)
+    alice.do("publish", directory=directory, temporary=temporary)
     (shared / "file").chmod(0o600)
     bob = start_broker(BOB)
-    assert bob.fail("snapshot", directory=directory, name="file", most=100)["errno"] == errno.EACCES
+    failed = bob.fail("snapshot", directory=directory, temporary=published(temporary), most=100)
+    assert failed["errno"] == errno.EACCES
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    "fields", [{"name": "../etc/passwd"}, {"name": "file", "most": -1}, {"name": "file", "most": 1 << 25}, {"most": 5}]
+    "fields", [{"temporary": {"name": "../etc/passwd"}}, {"most": -1}, {"most": 1 << 25}, {"temporary": None}]
 )
 def test_a_request_out_of_bounds_ends_the_broker(
     fields: dict[str, Any], alice: BrokerProcess, directory: dict[str, Any]
 ) -> None:
+    temporary = alice.make(directory)
+    given = fields.get("temporary", {})
+    request = {
+        "directory": directory,
+        "most": 5,
+        **fields,
+        "temporary": {**temporary, **given} if given is not None else 0,
+    }
     with pytest.raises(channel.ChannelClosedError):
-        alice.ask("snapshot", **{"directory": directory, "most": 5, **fields})
+        alice.ask("snapshot", **request)
 
 
 def test_a_file_that_grows_meanwhile_is_cut_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from openbits.core import access, codes, events
 from openbits.core.enums import Integrity
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File, Identity
+from openbits.service.abandoned import Abandoned
 from openbits.service.adding import Adding
 from openbits.service.ownership import MAX_DIRECTORIES, Ownership
 from openbits.service.record import Record
@@ -40,12 +41,22 @@ class Tidied:
         pass
 
 
+class NothingToSay:
+    """No server knows of the job."""
+
+    async def farewell(self, _record: Record) -> None:
+        pass
+
+    def say(self, _order: None) -> None:
+        pass
+
+
 def test_directories_that_come_while_a_job_is_taken_count_too() -> None:
     async def story() -> None:
         bench = Bench()
         record = bench.queued_job()
         spawner = SlowSpawner(bench, record, MAX_DIRECTORIES)
-        parts = cast("Adding", spawner), cast("Temporaries", Tidied())
+        parts = cast("Adding", spawner), cast("Temporaries", Tidied()), cast("Abandoned", NothingToSay())
         ownership = Ownership(bench.engine, *parts, access.Settings())
         taking = asyncio.create_task(ownership.take(record, ROOT, "1", Integrity.SYSTEM))
         while not taking.done():

@@ -62,6 +62,9 @@ def a_temporary(uid: int = ALICE.uid, *, by_helper: bool = False) -> Temporary:
     return Temporary(name=".BIT00000001.tmp", dev=1, ino=3, birth_ns=4, uid=uid, by_helper=by_helper)
 
 
+PUBLISHED = replace(a_temporary(), name="answer")
+
+
 def a_record(state: JobState = JobState.TRANSFERRED, **reply: Any) -> Record:
     file = ReplyFile(local_name="/srv/answer", directory=HERE, name="answer", **{"size_bytes": 5, **reply})
     job = Job(
@@ -99,8 +102,8 @@ def test_before_complete_the_maker_reads_the_temporary(children: FakeChildren) -
 
 def test_after_complete_the_owner_reads_the_file(children: FakeChildren) -> None:
     children.broker.answer = (5, 77)
-    assert read(a_record(JobState.ACKNOWLEDGED, is_published=True), children) == 77
-    assert children.broker.asked == [("answer", MIB)]
+    assert read(a_record(JobState.ACKNOWLEDGED, is_published=True, published=PUBLISHED), children) == 77
+    assert children.broker.asked == [(PUBLISHED, MIB)]
     assert children.identities == [(ALICE.uid, CALLER)]
 
 
@@ -114,7 +117,7 @@ def test_what_the_helper_made_is_read_by_the_helper(children: FakeChildren) -> N
     record = with_helper(a_record(temporary=a_temporary(BOB.uid, by_helper=True)))
     children.broker.answer = (5, 77)
     assert read(record, children) == 77
-    published = with_helper(a_record(JobState.ACKNOWLEDGED, is_published=True))
+    published = with_helper(a_record(JobState.ACKNOWLEDGED, is_published=True, published=PUBLISHED))
     published.job = replace(published.job, helper_token_flags=TokenFlags.LOCAL_FILE)
     assert read(published, children) == 77
     for each in (record, published):
@@ -141,7 +144,7 @@ def test_the_service_does_not_ask_in_a_state_without_a_reply(children: FakeChild
 
 def test_a_file_that_has_grown_too_large_is_refused_with_its_size(children: FakeChildren) -> None:
     children.broker.answer = (MIB + 1, None)
-    error = refusal(a_record(JobState.ACKNOWLEDGED, is_published=True), children)
+    error = refusal(a_record(JobState.ACKNOWLEDGED, is_published=True, published=PUBLISHED), children)
     assert error.hresult == 0x80200020
     assert str(MIB + 1) in error.text
 
@@ -156,7 +159,7 @@ def test_a_file_that_has_grown_too_large_is_refused_with_its_size(children: Fake
 )
 def test_why_it_cannot_be_read_is_told(failure: Exception, code: int | None, children: FakeChildren) -> None:
     children.broker.answer = failure
-    record = a_record(JobState.ACKNOWLEDGED, is_published=True)
+    record = a_record(JobState.ACKNOWLEDGED, is_published=True, published=PUBLISHED)
     error = refusal(record, children)
     assert error.text.startswith("cannot read the reply of ")
     assert str(record.job.job_id) in error.text

@@ -24,6 +24,8 @@ FAILED: Message = {
     "context": "remote_file",
     "detail": "a: not found",
     "retry_after_seconds": 1.5,
+    "is_transient": False,
+    "is_fatal": True,
     "durable_bytes": 7,
     **WAY,
 }
@@ -37,7 +39,26 @@ EXPLAINED: Message = {
     "schemes": ["basic"],
     "problem": None,
 }
+SESSION: Message = {
+    "session_id": "{5C0E9F1A-77D2-4B0E-9A53-0D1C6E2F8B44}",
+    "host": "node3.example.net:8080",
+    "fallback_seconds": 4_294_967_294,
+    "host_failed_at": 1.5e9,
+    "is_received": True,
+    "reply_url": "https://node3.example.net/r",
+}
+ACKNOWLEDGED: Message = {
+    "event": "acknowledged",
+    "session": SESSION,
+    "acknowledged_bytes": 2**63 - 1,
+    "note": "",
+    "headers": "HTTP/1.1 200 OK\r\n\r\n",
+    "peer": "http://a:80",
+}
 RIGHT: list[Message] = [
+    ACKNOWLEDGED,
+    {**ACKNOWLEDGED, "session": None},
+    {**ACKNOWLEDGED, "session": {**SESSION, "host": "", "fallback_seconds": None, "host_failed_at": None}},
     {"event": "phase", "text": "receiving"},
     {"event": "certificate", "number": 1, "server": "a:443", "certificate": "AAAA", "chain": ["AAAA", "AAA="]},
     {"event": "connected", **CONNECTED},
@@ -53,6 +74,20 @@ RIGHT: list[Message] = [
     {**EXPLAINED, "asked": None, "problem": {"hresult": 0x80072EE7, "text": "no such name"}},
 ]
 WRONG: list[Message] = [
+    {**ACKNOWLEDGED, "session": "{5C0E9F1A}"},
+    {**ACKNOWLEDGED, "session": {}},
+    {**ACKNOWLEDGED, "acknowledged_bytes": None},
+    {**ACKNOWLEDGED, "acknowledged_bytes": 2**63},
+    {**ACKNOWLEDGED, "session": {**SESSION, "session_id": ""}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "session_id": "x" * 101}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "session_id": "a b"}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "host": "bob@host"}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "host": None}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "fallback_seconds": -1}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "host_failed_at": math.nan}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "is_received": 1}},
+    {**ACKNOWLEDGED, "session": {**SESSION, "reply_url": None}},
+    {key: value for key, value in ACKNOWLEDGED.items() if key != "session"},
     {},
     {"event": ["phase"], "text": "x"},
     {"event": "ended"},

@@ -187,9 +187,14 @@ def describe_cause(error: "JobError") -> str:
         f"{place} {subject}".strip(),
         f"as {presentable(error.identity)}" if error.identity else "",
         detail.removeprefix(f"{subject.partition('://')[2]}: ") if subject else detail,
-        f"the server asks to wait {error.retry_after_seconds:.0f} s" if error.retry_after_seconds is not None else "",
+        f"the server asks to wait {error.retry_after_seconds:.0f} s" if _is_asked_to_wait(error) else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _is_asked_to_wait(error: "JobError") -> bool:
+    """A server that was not reached has asked for nothing: it is we who leave it alone for so long."""
+    return error.retry_after_seconds is not None and error.context is not ErrorContext.GENERAL_TRANSPORT
 
 
 def presentable(text: str) -> str:

@@ -20,6 +20,7 @@ from openbits.core.model import (
     ReplyFile,
     Secret,
     Temporary,
+    UploadSession,
     Validators,
 )
 from openbits.core.properties import Properties
@@ -224,6 +225,29 @@ class Progressed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged(Event):
+    """The server has so many bytes of an upload under this session, perhaps fewer than before; None: it has forgotten.
+
+    When it has all of them it has told, too, where the reply is.
+    """
+
+    epoch: int
+    file_index: int
+    session: UploadSession | None
+    acknowledged_bytes: int
+    note: str = ""
+    response_headers: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyMoved(Event):
+    """The reply is asked for at another host from now on (upload-protocol.md §8.3 D20)."""
+
+    epoch: int
+    remote_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RangesFilled(Event):
     """These parts of the file, with their lengths, are on the disk now, whatever is before them (jobs.md §8.9).
 
@@ -409,6 +433,13 @@ class TemporariesRemoved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDropped(Event):
+    """The server was told that this upload was given up, or is not told any more (`core.abandoning`)."""
+
+    file_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretsResealed(Event):
     """The same secrets under the newest key of the service."""
 
@@ -443,6 +474,11 @@ class RepositionTransfer(Effect):
     """Have what is wanted now of this file fetched first, if the attempt moves it already (jobs.md §8.9)."""
 
     file_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSession(Effect):
+    """Tell the server that the upload of this job was given up, however often it takes; then SessionDropped."""
 
 
 @dataclass(frozen=True, slots=True)

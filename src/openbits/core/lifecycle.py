@@ -8,8 +8,8 @@ Pure: no clock, no random, no I/O. The rules that hold:
 * a request that the state forbids raises BitsError; what cannot happen at all raises InvariantBrokenError;
 * effects that follow from the state alone are added in `step`, not by the handlers: StopTransfer (always the first)
   when a job stops being active, Notify when another notice is the next or the terminal one, RemoveTemporaries at the
-  end; the last two come again after a restart of the service, which may have cut them off (and with it the removal of
-  leftovers);
+  end, CancelSession then if a server knows of an upload that was given up (`abandoning`); the last three come again
+  after a restart of the service, which may have cut them off (and with them the removal of leftovers);
   ForgetCommands when the job gives up a program that may be run for it (`service.commands` makes up for a lost one);
 * a job that is being completed is in SUSPENDED, ERROR or TRANSFERRED: Complete stops the transfer first. Until
   PublishingEnded it refuses every request; another Complete joins the first.
@@ -19,7 +19,7 @@ Handlers are in `requests` (what clients ask for) and `news` (everything else), 
 
 from dataclasses import replace
 
-from openbits.core import codes, events, news, notices, requests, transitions
+from openbits.core import abandoning, codes, events, news, notices, requests, transitions
 from openbits.core.enums import Integrity, JobType
 from openbits.core.events import Effect, Event
 from openbits.core.model import Identity, Job, JobId, Now
@@ -122,6 +122,8 @@ def _afterwards(job: Job, after: Job, *, is_restart: bool) -> list[Effect]:
         effects.append(events.Notify(due.notice_seq))
     if (after.state is not job.state and is_over) or (is_restart and (is_over or after.leftovers)):
         effects.append(events.RemoveTemporaries())
+    if (after.state is not job.state or is_restart) and abandoning.abandoned(after) is not None:
+        effects.append(events.CancelSession())
     given_up = tuple(one for one in job.commands if not any(map(one.runs_like, after.commands)))
     if given_up:
         effects.append(events.ForgetCommands(given_up))
@@ -145,12 +147,14 @@ def removable(job: Job) -> tuple[int, ...]:
     """Indexes of the files whose temporaries are of no use any more: those that a final job still has."""
     if not job.state.is_final:
         return ()
-    return tuple(index for index, file in enumerate(job.files) if file.temporary is not None and not file.is_placed)
+    everything = enumerate(job.every_file)
+    return tuple(index for index, file in everything if file.temporary is not None and not file.is_placed)
 
 
 def is_forgotten(job: Job) -> bool:
     """Nothing is left to do for the job: its row may go. Until then a final job is a tombstone."""
-    return job.state.is_final and not removable(job) and not job.leftovers
+    is_over = job.state.is_final and not removable(job) and not job.leftovers
+    return is_over and abandoning.abandoned(job) is None
 
 
 def complete_result(job: Job) -> int:

@@ -77,6 +77,24 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSession:
+    """The session of an upload at its server, and how far it is (upload-protocol.md §7.5).
+
+    `host`: BITS-Host-Id, for all packets but Create-Session; empty: that of the remote name. `fallback_seconds`: how
+    long that host may be out of reach before the remote name's is asked again; None: for ever. `host_failed_at`: wall
+    clock, when it first could not be reached since it last answered. `is_received`: the last byte was acknowledged.
+    `reply_url`: absolute, as resolved against the URL the last fragment was sent to; empty: no reply.
+    """
+
+    session_id: str
+    host: str = ""
+    fallback_seconds: int | None = None
+    host_failed_at: float | None = None
+    is_received: bool = False
+    reply_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """One remote/local pair of a job and its progress. `transferred_bytes` counts bytes that are on the disk."""
 
@@ -116,6 +134,12 @@ class File:
     """file:// names: permission bits of the file that is read; the one that is made has no more (jobs.md §8.5)."""
     has_source_acl: bool = False
     """The file that is made has the access list of its source already (BG_COPY_FILE_DACL)."""
+    session: UploadSession | None = None
+    """An upload to a web server: its session there, whose acknowledged bytes are the `transferred_bytes`."""
+    farthest_bytes: int = 0
+    """The most that a server has acknowledged of an upload: what is not beyond it is no progress."""
+    setbacks: int = 0
+    """How often a session has gone back since then (jobs.md §11.1)."""
 
     @property
     def made_in(self) -> Directory:
@@ -150,16 +174,15 @@ class File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyFile:
-    """The local file for the answer of a server (jobs.md §11.2); `size_bytes` None: it does not come yet."""
+class ReplyFile(File):
+    """The local file for the answer of a server (jobs.md §11.2), moved like one that is downloaded.
 
-    local_name: str
-    directory: Directory
-    name: str
-    temporary: Temporary | None = None
-    size_bytes: int | None = None
-    transferred_bytes: int = 0
-    is_published: bool = False
+    `remote_name`: the reply URL, empty before the server has told it. `size_bytes` None: the reply does not come yet.
+    """
+
+    remote_name: str = ""
+    published: Temporary | None = None
+    """What proves that the file with the final name is still the one that was published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +315,26 @@ class Job:
         """What may be run for the job: nothing any more when it is final."""
         given = (self.command_line, self.activation)
         return () if self.state.is_final else tuple(command for command in given if command is not None)
+
+    @property
+    def every_file(self) -> tuple[File, ...]:
+        """The files, then the reply: what has a temporary file. Their places in it are the indexes of attempts."""
+        return self.files if self.reply is None else (*self.files, self.reply)
+
+    @property
+    def reply_index(self) -> int:
+        """The index of the reply."""
+        return len(self.files)
+
+    def file_at(self, index: int) -> File:
+        """A file, or the reply."""
+        if index == self.reply_index and self.reply is not None:
+            return self.reply
+        return self.files[index]
+
+    def client_index(self, index: int) -> int:
+        """The index of a file as clients know it: the reply is none of the files and goes with its upload."""
+        return min(index, len(self.files) - 1)
 
     @property
     def is_resumable(self) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from openbits.core import codes, events, notices, ranges, scheduler, transitions
+from openbits.core import abandoning, codes, events, notices, ranges, scheduler, transitions
 from openbits.core.codes import CodeClass
 from openbits.core.enums import ErrorContext, JobState, Notice
 from openbits.core.events import Effect
-from openbits.core.model import File, Job, JobError, Leftover, Now, Range, Temporary, Validators
+from openbits.core.model import File, Job, JobError, Leftover, Now, Range, ReplyFile, Temporary, Validators
 from openbits.core.timers import transferred_for
 from openbits.core.wording import label, name_of, public_url
 
@@ -46,7 +46,7 @@ def enter(job: Job, state: JobState, now: Now) -> Job:
         pending_notice=NOTICE_OF.get(state),
         notice_seq=job.notice_seq + (state in NOTICE_OF),
         untold_files=() if state.is_final else job.untold_files,
-        secrets=() if state.is_final else job.secrets,
+        secrets=job.secrets if abandoning.keeps_secrets(job, state) else (),
     )
 
 
@@ -75,17 +75,21 @@ def with_progress(job: Job) -> Job:
 
 
 def with_files(job: Job, changed: Mapping[int, File]) -> Job:
-    """The job with these files in place of those of the same indexes."""
-    files = list(job.files)
+    """The job with these files in place of those of the same indexes; the reply has a place of its own."""
+    files, answer = list(job.files), job.reply
     for index, file in changed.items():
-        files[index] = file
+        if isinstance(file, ReplyFile):
+            answer = file
+        else:
+            files[index] = file
     reopened = (index for index, file in changed.items() if not file.is_transferred)
-    return replace(job, files=tuple(files), settled_files=min(job.settled_files, *reopened, len(files)))
+    settled_files = min(job.settled_files, *reopened, len(files))
+    return replace(job, files=tuple(files), reply=answer, settled_files=settled_files)
 
 
 def with_file(job: Job, index: int, **changes: Any) -> Job:
     """The job with one file changed."""
-    return with_files(job, {index: replace(job.files[index], **changes)})
+    return with_files(job, {index: replace(job.file_at(index), **changes)})
 
 
 def empty(file: File, **changes: Any) -> File:
@@ -99,6 +103,9 @@ def empty(file: File, **changes: Any) -> File:
         filled=(),
         validators=Validators(),
         has_source_acl=False,
+        session=None,
+        farthest_bytes=0,
+        setbacks=0,
         **changes,
     )
 
@@ -110,12 +117,12 @@ def finished(file: File, **changes: Any) -> File:
 
 def with_empty_file(job: Job, index: int, **changes: Any) -> Job:
     """The file begins again."""
-    return with_files(notices.without(job, index), {index: empty(job.files[index], **changes)})
+    return with_files(notices.without(job, index), {index: empty(job.file_at(index), **changes)})
 
 
 def with_arrived(job: Job, index: int, parts: tuple[Range, ...]) -> Job:
     """These parts of the file are here, too, and not wanted any more."""
-    file = job.files[index]
+    file = job.file_at(index)
     here = ranges.joined((*ranges.present(file), *parts))
     transferred_bytes, filled = ranges.progress(here)
     wanted = ranges.still_wanted(file, here)
@@ -124,7 +131,7 @@ def with_arrived(job: Job, index: int, parts: tuple[Range, ...]) -> Job:
 
 def without_temporary(job: Job, index: int) -> Job:
     """The file begins again; its temporary, which may still be there, is a leftover unless it has its final name."""
-    file = job.files[index]
+    file = job.file_at(index)
     if file.temporary is None or file.is_placed:
         return with_empty_file(job, index, temporary=None)
     leftover = Leftover(directory=file.made_in, temporary=file.temporary)
@@ -136,7 +143,7 @@ def with_copy(job: Job, index: int, copy: Temporary) -> Job:
 
     Only the beginning of the file was copied: what was filled beyond it is to be fetched again.
     """
-    file = job.files[index]
+    file = job.file_at(index)
     others = tuple(item for item in job.leftovers if item.temporary != copy)
     if file.temporary is None or len(others) == len(job.leftovers):
         raise InvariantBrokenError(f"{copy.name} is no copy of file {index} of {name_of(job)}")
@@ -147,7 +154,7 @@ def with_copy(job: Job, index: int, copy: Temporary) -> Job:
 
 def moving_file(job: Job, index: int) -> File:
     """A file that an attempt reports about: one that is not transferred. Which of them it moves is its own matter."""
-    file = job.files[index]
+    file = job.file_at(index)
     if file.is_transferred:
         raise InvariantBrokenError(f"file {index} of {name_of(job)} is moved, and was transferred before")
     return file
@@ -236,7 +243,7 @@ def own_error(job: Job, code: int, now: Now, *, file_index: int | None = None, d
         context=codes.lookup(code).context or ErrorContext.UNKNOWN,
         detail=detail,
         identity=label(job.owner),
-        subject="" if file_index is None else public_url(job.files[file_index].present_remote_name),
-        file_index=file_index,
+        subject="" if file_index is None else public_url(job.file_at(file_index).present_remote_name),
+        file_index=None if file_index is None else job.client_index(file_index),
         at=now.wall,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from openbits.core import codes, events, notices, ranges, scheduler, transitions
+from openbits.core import abandoning, codes, events, notices, ranges, scheduler, transitions, uploading
 from openbits.core.codes import CodeClass
 from openbits.core.enums import JobState
 from openbits.core.events import Event
@@ -32,6 +32,7 @@ from openbits.core.moves import (
     with_transfer_time,
     without_temporary,
 )
+from openbits.core.reply import with_proof
 from openbits.core.timers import transferred_for
 from openbits.core.wording import name_of
 
@@ -45,6 +46,8 @@ NEWS = (
     events.TemporaryAdopted,
     events.Connected,
     events.Progressed,
+    events.Acknowledged,
+    events.ReplyMoved,
     events.RangesFilled,
     events.FileRestarted,
     events.FilesTransferred,
@@ -80,7 +83,7 @@ def is_meaningless(job: Job, event: Event) -> bool:
 def _is_finish(job: Job, event: Event) -> bool:
     if not isinstance(event, events.FilesTransferred):
         return False
-    return not any(job.files[one.file_index].is_transferred for one in event.files)
+    return not any(job.file_at(one.file_index).is_transferred for one in event.files)
 
 
 # -- slots and news of attempts -------------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ def _ranges_filled(job: Job, event: events.RangesFilled, now: Now) -> Result:
     index = event.file_index
     before = moving_file(job, index)
     arrived = with_arrived(with_transfer_time(job, now, is_running=True), index, event.ranges)
-    file = arrived.files[index]
+    file = arrived.file_at(index)
     is_growth = file.arrived_bytes > before.arrived_bytes
     after = _within_limit(flowing(with_progress(arrived) if is_growth else arrived, now), index, now)
     if after.state is JobState.ERROR:
@@ -244,6 +247,7 @@ def _files_transferred(job: Job, event: events.FilesTransferred, now: Now) -> Re
     done = whole
     for one in event.files:
         done = notices.with_file_notice(done, one.file_index)
+    done = uploading.with_end_of_reply(done)
     if job.is_completing:  # they finished during the stop and count as finished (jobs.md §8.4)
         return done, []
     return go_on(flowing(with_progress(done), now), now)
@@ -275,7 +279,7 @@ def _whole(file: File, one: events.TransferredFile) -> File:
         told, size_bytes=one.size_bytes, transferred_bytes=one.size_bytes, has_source_acl=one.has_source_acl
     )
     if file.is_upload:  # it has its final name already (jobs.md §11.1)
-        arrived = replace(arrived, is_published=True, temporary=None)
+        arrived = replace(arrived, is_published=True, temporary=None, session=None)
     return arrived
 
 
@@ -347,22 +351,22 @@ def _service_restarted(job: Job, _event: events.ServiceRestarted, now: Now) -> R
 def _files_published(job: Job, event: events.FilesPublished, _now: Now) -> Result:
     changed = {}
     for index in event.file_indexes:
-        file = job.files[index]
+        file = job.file_at(index)
         if not (job.is_completing and file.is_transferred):
             raise InvariantBrokenError(f"file {index} of {name_of(job)} was published unasked")
-        changed[index] = replace(file, is_published=True, is_valid=True, temporary=None)
+        changed[index] = replace(with_proof(file), is_published=True, is_valid=True, temporary=None)
     return with_files(job, changed), []
 
 
 def _publishing_ended(job: Job, event: events.PublishingEnded, now: Now) -> Result:
     if not job.is_completing:
         raise InvariantBrokenError(f"publishing ended of {name_of(job)}, which is not being completed")
-    if event.error is None and any(file.is_transferred and file.temporary is not None for file in job.files):
+    if event.error is None and any(file.is_transferred and file.temporary is not None for file in job.every_file):
         return job, [events.PublishFiles()]  # a file finished during the stop
     after = replace(job, is_completing=False)
     if event.error is None:
         return enter(after, JobState.ACKNOWLEDGED, now), []
-    if event.lost_file is not None:
+    if event.lost_file is not None and event.lost_file != job.reply_index:  # which no server has any more
         after = without_temporary(after, event.lost_file)
     is_unfinished = job.state is JobState.ERROR or after.current_file is not None
     return (enter(after, JobState.SUSPENDED, now) if is_unfinished else after), []
@@ -372,7 +376,7 @@ def _temporaries_removed(job: Job, event: events.TemporariesRemoved, _now: Now) 
     after = replace(job, leftovers=tuple(item for item in job.leftovers if item not in event.leftovers))
     changed = {}
     for index in event.file_indexes:
-        file = job.files[index]
+        file = job.file_at(index)
         if not job.state.is_final and file.is_transferred:
             raise InvariantBrokenError(f"file {index} of {name_of(job)} is transferred and its temporary was removed")
         left = file if job.state.is_final else empty(file)  # a tombstone keeps its progress to be read
@@ -384,8 +388,14 @@ def _notice_delivered(job: Job, event: events.NoticeDelivered, _now: Now) -> Res
     return notices.without_due(job, event.notice_seq), []
 
 
+def _session_dropped(job: Job, event: events.SessionDropped, _now: Now) -> Result:
+    if abandoning.abandoned(job) != event.file_index:
+        return job, []
+    return replace(with_file(job, event.file_index, session=None), secrets=()), []
+
+
 def _secrets_resealed(job: Job, event: events.SecretsResealed, _now: Now) -> Result:
-    return (job if job.state.is_final else replace(job, secrets=event.secrets)), []
+    return (replace(job, secrets=event.secrets) if job.secrets else job), []  # or they were erased meanwhile
 
 
 HANDLERS: dict[type[Event], Handler] = {
@@ -397,6 +407,8 @@ HANDLERS: dict[type[Event], Handler] = {
     events.RemoteDirectoryFound: _remote_directory_found,
     events.Connected: _connected,
     events.Progressed: _progressed,
+    events.Acknowledged: uploading.acknowledged,
+    events.ReplyMoved: uploading.reply_moved,
     events.RangesFilled: _ranges_filled,
     events.FileRestarted: _file_restarted,
     events.FilesTransferred: _files_transferred,
@@ -414,5 +426,6 @@ HANDLERS: dict[type[Event], Handler] = {
     events.PublishingEnded: _publishing_ended,
     events.TemporariesRemoved: _temporaries_removed,
     events.NoticeDelivered: _notice_delivered,
+    events.SessionDropped: _session_dropped,
     events.SecretsResealed: _secrets_resealed,
 }

@@ -52,16 +52,17 @@ def is_wanted(job: Job, notice: Notice) -> bool:
 
 
 def with_file_notice(job: Job, index: int) -> Job:
-    """A file has finished: raise its notice, if it is one of a download and the job asks for it."""
-    if job.type is not JobType.DOWNLOAD or NotifyFlags.FILE_TRANSFERRED not in job.properties.notify_flags:
+    """A file has finished: raise its notice, if it is one of a download, or the reply, and the job asks for it."""
+    is_received = job.type is JobType.DOWNLOAD or index == job.reply_index
+    if not is_received or NotifyFlags.FILE_TRANSFERRED not in job.properties.notify_flags:
         return job
-    raised = FileNotice(file_index=index, notice_seq=job.notice_seq + 1)
+    raised = FileNotice(file_index=job.client_index(index), notice_seq=job.notice_seq + 1)
     return replace(job, untold_files=(*job.untold_files, raised), notice_seq=raised.notice_seq)
 
 
 def without(job: Job, index: int) -> Job:
     """The file is not finished any more: nobody is told that it is."""
-    untold = tuple(one for one in job.untold_files if one.file_index != index)
+    untold = tuple(one for one in job.untold_files if one.file_index != job.client_index(index))
     return job if len(untold) == len(job.untold_files) else replace(job, untold_files=untold)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from openbits.core import codes, events
 from openbits.core.enums import JobState, JobType
 from openbits.core.errors import BitsError
-from openbits.core.model import Job, Now, ReplyFile
+from openbits.core.model import File, Job, Now, ReplyFile
 from openbits.core.moves import Result
 from openbits.core.wording import name_of
 
@@ -66,7 +66,22 @@ def file_of(job: Job) -> ReplyFile | None:
     return ReplyFile(local_name=path, directory=upload.directory, name=name)
 
 
+def with_proof(file: File) -> File:
+    """A file that gets its final name now: of a reply what proves it is kept, so that GetReplyData reads that very one.
+
+    Others may have the name by then (OPEN-23: the reply is read after Complete, too).
+    """
+    if not isinstance(file, ReplyFile) or file.temporary is None:
+        return file
+    return replace(file, published=replace(file.temporary, name=file.name))
+
+
 def set_reply_file(job: Job, event: events.SetReplyFile, _now: Now) -> Result:
     """The handler of SetReplyFile."""
     check_changeable(job)
-    return replace(job, reply=event.file), []
+    known = job.reply
+    named = replace(job, reply=event.file)
+    place = file_of(named)
+    if known is None or place is None or not known.remote_name:
+        return named, []
+    return replace(job, reply=replace(place, remote_name=known.remote_name)), []  # its directory may have been refused

@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from openbits.core import codes, events, file_requests, notices, secrets, transitions
+from openbits.core import codes, events, file_requests, notices, secrets, transitions, uploading
 from openbits.core.enums import JobState, JobType, SecurityFlags
 from openbits.core.errors import BitsError
 from openbits.core.events import Event
@@ -19,6 +19,7 @@ from openbits.core.moves import (
     enter,
     with_copy,
     with_empty_file,
+    with_files,
     with_progress,
     without_temporary,
 )
@@ -115,9 +116,9 @@ def _is_check_switched_on(before: Properties, after: Properties) -> bool:
 
 def _with_files_to_check(job: Job) -> Job:
     """Nobody asked whether their servers were revoked, so unfinished files begin again (jobs.md §9.6)."""
-    for index, file in enumerate(job.files):
+    for index, file in enumerate(job.every_file):
         is_https = file.present_remote_name.partition(":")[0].lower() == "https"
-        if is_https and not file.is_transferred and file.arrived_bytes:
+        if is_https and not (file.is_upload or file.is_transferred) and file.arrived_bytes:
             job = with_empty_file(job, index, note=CHECK_BEGAN)
     return job
 
@@ -191,9 +192,11 @@ def _take_ownership(job: Job, event: events.TakeOwnership, now: Now) -> Result:
         properties=replace(job.properties, notification_clsid=""),  # it was that of whoever set it
         **STRIPPED,
     )
+    if uploading.is_to_begin_again(after):
+        after = uploading.begun_again(after)
     for index, copy in event.copies:
         after = with_copy(after, index, copy)
-    for index, file in enumerate(after.files):
+    for index, file in enumerate(after.every_file):
         made = file.temporary
         if made is not None and not made.by_helper and made.uid != event.owner.uid:
             if file.is_transferred:
@@ -215,8 +218,8 @@ def _resume(held: Job, _event: events.Resume, now: Now) -> Result:
         return job, []
     if not job.files:
         raise BitsError(codes.BG_E_EMPTY, f"cannot resume {name_of(job)}: it has no file; add one first")
-    files = tuple(replace(file, restarts=0) for file in job.files)
-    fresh = replace(with_progress(job), files=files, was_resumed=True, transfer_seconds=0.0)
+    files = {index: replace(file, restarts=0, setbacks=0) for index, file in enumerate(job.every_file)}
+    fresh = replace(with_progress(with_files(job, files)), was_resumed=True, transfer_seconds=0.0)
     return enter(fresh, JobState.QUEUED, now), []
 
 

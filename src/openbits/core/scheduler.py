@@ -319,8 +319,10 @@ def _has_failed(job: Job, _now: Now) -> Waiting:
 
 
 def _is_transferred(job: Job, _now: Now) -> Waiting:
-    is_download = job.type is JobType.DOWNLOAD
-    what = "the files are here and not yet visible" if is_download else "the file is at its destination"
+    what = "the files are here and not yet visible"
+    if job.type is not JobType.DOWNLOAD:
+        has_reply = job.reply is not None and bool(job.reply.size_bytes)
+        what = "the file is at its destination" + (", its reply is here and not yet visible" if has_reply else "")
     return Waiting(
         reason=f"transferred, waiting for Complete: {what}",
         since=job.state_since,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from openbits.core.enums import JobState
 from openbits.core.events import (
+    Acknowledged,
     AddFiles,
     AttemptFailed,
     Blocked,
@@ -76,9 +77,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("T4", (QUEUED,), (SlotGranted,), CONNECTING, "the scheduler grants a slot"),
     Transition("T5", (CONNECTING,), (Connected,), TRANSFERRING, "first response accepted; the error is discarded"),
     Transition("T5", (CONNECTING,), (Progressed, RangesFilled, FilesTransferred), TRANSFERRING, "bytes prove it"),
+    Transition("T5", (CONNECTING,), (Acknowledged,), TRANSFERRING, "the server of an upload has answered"),
     Transition("T6", (CONNECTING,), (AttemptFailed,), TRANSIENT_ERROR, "the connection fails"),
     Transition("T7", ACTIVE, (AttemptFailed,), TRANSIENT_ERROR, "recoverable error"),
     Transition("T8", ACTIVE, (AttemptFailed,), ERROR, "fatal error"),
+    Transition("T7", ACTIVE, (Acknowledged,), TRANSIENT_ERROR, "the server of an upload goes back again and again"),
+    Transition("T8", ACTIVE, (Acknowledged,), ERROR, "the same, of a job that does not try again"),
     Transition("T8", ACTIVE, (FileRestarted,), ERROR, "the remote file changed once too often (OPEN-44)"),
     Transition("T8", ACTIVE, (Connected, Progressed, FilesTransferred), ERROR, "more than MAX_DOWNLOAD_SIZE allows"),
     Transition("T8", ACTIVE, (RangesFilled,), ERROR, "more than MAX_DOWNLOAD_SIZE allows"),

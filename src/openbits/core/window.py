@@ -6,7 +6,7 @@ two commits: nothing is taken until half of those ahead are used up. Files of th
 needs more than a worker.
 """
 
-from openbits.core import names
+from openbits.core import names, uploading
 from openbits.core.model import File, Job
 
 MOST_AHEAD = 64
@@ -28,7 +28,8 @@ def room(job: Job, under_way: int, finished: int) -> int:
 def due(job: Job, first: int, most: int, *, is_idle: bool) -> tuple[list[int], int]:
     """The next files to take, at most so many, from index `first` on; and the index behind what was looked at.
 
-    `is_idle`: no other file is under way, so that one that has to be alone may begin.
+    `is_idle`: no other file is under way, so that one that has to be alone may begin. An upload may need its reply
+    moved, whose index is given then (`uploading.moved_index`).
     """
     taken: list[int] = []
     for index in range(first, len(job.files)):
@@ -38,7 +39,8 @@ def due(job: Job, first: int, most: int, *, is_idle: bool) -> tuple[list[int], i
         if not is_to_be_moved(job, file):
             continue
         if is_alone(file):
-            return ([index], index + 1) if is_idle and not taken else (taken, index)
+            moved = uploading.moved_index(job, index)
+            return ([moved], index + 1) if is_idle and not taken else (taken, index)
         taken.append(index)
     return taken, len(job.files)
 

@@ -159,10 +159,7 @@ def _read(request: Message, opener: Opener) -> Answer:
 
 def _snapshot(request: Message, opener: Opener) -> Answer:
     most = _integer(request, "most", _LENGTHS)
-    if "temporary" in request:
-        descriptor = paths.read(_directory(request), _temporary(request), opener)
-    else:
-        descriptor = paths.read_published(_directory(request), _name(request), opener)
+    descriptor = paths.read(_directory(request), _temporary(request), opener)
     try:
         with failing("read", _directory(request).path):
             size_bytes, memory = snapshots.sealed_copy(descriptor, most)

@@ -188,19 +188,6 @@ def read(directory: Directory, temporary: Temporary, opener: Opener) -> int:
             os.close(path_fd)
 
 
-def read_published(directory: Directory, name: bytes, opener: Opener) -> int:
-    """Read-only descriptor of the regular file under a final name; a symlink is not followed."""
-    subject = os.path.join(directory.path, name)
-    with opened(directory, opener) as dir_fd, failing("read", subject):
-        path_fd = opener(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
-        try:
-            if not stat.S_ISREG(statx(path_fd).mode):
-                raise changed(subject, "it is no regular file any more")
-            return os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | AT_ONCE)
-        finally:
-            os.close(path_fd)
-
-
 def copy(
     directory: Directory, temporary: Temporary, source_fd: int, opener: Opener, *, offset: int, length: int
 ) -> None:

@@ -135,7 +135,10 @@ def _child(order: Message, descriptors: list[int], name: str, zygote: int) -> No
         channel.send(control, {"hello": None, "refused": reason, "text": text})
         return
     failpoint("child.dropped")
-    channel.send(control, hello)
+    try:
+        channel.send(control, hello)
+    except channel.ChannelClosedError:  # who wanted this process has ended meanwhile
+        return
     failpoint("child.greeted")
     module.run(control, *order.get("arguments", ()))
 

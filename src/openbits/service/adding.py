@@ -81,7 +81,9 @@ class Adding:
         resolved = [_at_the_same_place(await self.places.placed(record, file, by), seen) for file in local]
         failpoint("add.resolved")
         made = tuple(_of_parts(file, chosen) for file, chosen in zip(resolved, parts, strict=True))
-        await self._apply(record, events.AddFiles(files=made, secrets=secrets), directories_of(resolved), owner, by)
+        answer = reply.file_of(replace(record.job, files=record.job.files + made))
+        places = directories_of(resolved if answer is None else (*resolved, answer))
+        await self._apply(record, events.AddFiles(files=made, secrets=secrets), places, owner, by)
 
     def _parts(self, job: Job, file: FileToAdd) -> tuple[Range, ...]:
         """The ranges that the file is to be made of; none for the whole. Raises BitsError (jobs.md §8.7)."""
@@ -100,10 +102,12 @@ class Adding:
         """SetReplyFileName, the same way; without a path the file goes beside the upload. Raises BitsError."""
         lifecycle.check_not_final(record.job, events.SetReplyFile)
         reply.check_changeable(record.job)
-        if not path:
-            await self._engine.apply(record, events.SetReplyFile(file=None))
-            return
         owner = record.job.owner
+        if not path:
+            beside = reply.file_of(replace(record.job, reply=None))
+            places = directories_of(() if beside is None else (beside,))
+            await self._apply(record, events.SetReplyFile(file=None), places, owner, by)
+            return
         source = source_for(record, Use.DIRECTORY_CHECK, ErrorContext.LOCAL_FILE)
         (found,) = await self._resolve(source, by, [("", check_reply_path(path))], is_upload=False)
         place = _at_the_same_place(found, seen)

@@ -40,12 +40,19 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
-    """`[clocks]`: connect, first byte, and the floor: at least `floor_bytes` in `floor_seconds`."""
+    """`[clocks]`: connect, first byte, and the floor: at least `floor_bytes` in `floor_seconds`; then those of uploads.
+
+    `send_seconds`: silence of a server that is sent a fragment. `answer_seconds`: for the answer to it;
+    `application_seconds`: to the last one, where an application has to make a reply (upload-protocol.md §7.3, D29).
+    """
 
     connect_seconds: int = 30
     first_byte_seconds: int = 60
     floor_bytes: int = 1024
     floor_seconds: int = 60
+    send_seconds: int = 120
+    answer_seconds: int = 300
+    application_seconds: int = 960
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -492,6 +492,6 @@ def _not_stored(error: BaseException) -> BitsError:
 
 def _is_resumable(record: Record) -> bool:
     """False while a stop would lose bytes: the server named no version that a later request could ask for."""
-    known = [record.job.files[index].validators for index in record.live]
+    known = [record.job.file_at(index).validators for index in record.live]
     is_proven = all(validators.etag is not None or validators.last_modified is not None for validators in known)
     return is_proven and record.job.is_resumable

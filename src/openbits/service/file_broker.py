@@ -138,14 +138,13 @@ class Broker(Child):
         (descriptor,) = descriptors
         return descriptor
 
-    async def snapshot(self, directory: Directory, source: Temporary | str, most: int) -> tuple[int, int | None]:
-        """Size of a temporary file, or of the file with this final name, and a sealed copy of its bytes.
+    async def snapshot(self, directory: Directory, temporary: Temporary, most: int) -> tuple[int, int | None]:
+        """P4: size of a temporary file, or of one that was published, and a sealed copy of its bytes.
 
         None instead of the copy if it has more than `most` bytes.
         """
-        what = {"name": source} if isinstance(source, str) else {"temporary": _plain_temporary(source)}
-        request = {"op": "snapshot", "directory": _plain(directory), "most": most, **what}
-        answer, descriptors = await self._request(request, within=ANSWER_SECONDS)
+        place = {"directory": _plain(directory), "temporary": _plain_temporary(temporary)}
+        answer, descriptors = await self._request({"op": "snapshot", **place, "most": most}, within=ANSWER_SECONDS)
         return int(answer["size_bytes"]), descriptors[0] if descriptors else None
 
     async def copy(self, directory: Directory, temporary: Temporary, source: int, offset: int, length: int) -> None:

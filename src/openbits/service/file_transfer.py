@@ -7,12 +7,13 @@ from broker to worker. Whoever acts is noted first, so that a failure can be tol
 
 import posixpath
 
-from openbits.channel import close_all
+from openbits.channel import Message, close_all
 from openbits.core import codes, events, names
 from openbits.core.access import Use
 from openbits.core.enums import ErrorContext
 from openbits.core.errors import BitsError
 from openbits.core.model import File
+from openbits.core.proxies import Settings
 from openbits.core.window import is_alone
 from openbits.failpoints import failpoint
 from openbits.service import finishing, orders
@@ -32,9 +33,12 @@ NOBODY = Source(uid=-1, by=None, label="")
 class FileTransfer:
     """A file on its way, from the choice of its identities to its last byte."""
 
+    has_sink = True
+    """Bytes are written here, and those that count are on the disk."""
+
     def __init__(self, engine: Engine, children: Children, record: Record, epoch: int, index: int) -> None:
         self.index = index
-        self.is_alone = is_alone(record.job.files[index])
+        self.is_alone = is_alone(record.job.file_at(index))
         """Nothing is moved beside it."""
         self.worker: Worker | None = None
         """Who has the order."""
@@ -55,7 +59,12 @@ class FileTransfer:
     @property
     def file(self) -> File:
         """Its newest version."""
-        return self._record.job.files[self.index]
+        return self._record.job.file_at(self.index)
+
+    @property
+    def client_index(self) -> int:
+        """The file as clients know it, for the error object."""
+        return self._record.job.client_index(self.index)
 
     @property
     def is_present(self) -> bool:
@@ -98,9 +107,22 @@ class FileTransfer:
 
     def close(self) -> None:
         """Let go of what was opened and not passed on."""
-        held = (None if self.opened is None else self.opened.descriptor, self._source_descriptor)
-        close_all([descriptor for descriptor in held if descriptor is not None])
+        close_all(self._held)
         self.opened = self._source_descriptor = None
+
+    @property
+    def _held(self) -> list[int]:
+        held = (None if self.opened is None else self.opened.descriptor, self._source_descriptor)
+        return [descriptor for descriptor in held if descriptor is not None]
+
+    @property
+    def _is_ready(self) -> bool:
+        """What the order needs is open."""
+        return self.opened is not None
+
+    def _message(self, proxy: Settings) -> Message:
+        offset = 0 if self.opened is None else self.opened.offset
+        return orders.made(self._engine, self._record, self.file, offset, proxy)
 
     async def order(
         self, entrusting: Entrusting, worker: Worker, on_news: NewsHandler, at_a_time: int, told: set[Source]
@@ -113,16 +135,25 @@ class FileTransfer:
         proxies = await entrusting.proxies(self._record, self.file)
         policies, file = self._engine.policies, self.file
         entrusted = await entrusting.collect(self._record, file, policies, proxies.credentials, told)
-        if self.opened is None or not self.is_present:
+        if not (self._is_ready and self.is_present):
             close_all(entrusted)
             raise OvertakenError
-        message = orders.made(self._engine, self._record, self.file, self.opened.offset, proxies.settings)
-        sources = [] if self._source_descriptor is None else [self._source_descriptor]
-        descriptors = [self.opened.descriptor, *sources, *entrusted]
+        message = self._message(proxies.settings)
+        descriptors = [*self._held, *entrusted]
         self.opened = self._source_descriptor = None
         self.worker = worker
         worker.transfer(self.key, {**message, "at_a_time": at_a_time}, descriptors, on_news)
         failpoint("transfer.ordered")
+
+    def count_durable(self, durable_bytes: int) -> None:
+        """So many bytes are on the disk, as the worker says."""
+        if durable_bytes > self.file.transferred_bytes:
+            done = events.Progressed(epoch=self._epoch, file_index=self.index, transferred_bytes=durable_bytes)
+            self._engine.apply(self._record, done)
+
+    def elsewhere(self, _failed: Message) -> str:
+        """Where else to look for what the worker could not get; empty: nowhere."""
+        return ""
 
     def reposition(self) -> None:
         """Have what is wanted now fetched first."""
@@ -180,6 +211,11 @@ class FileTransfer:
     def _parts(self) -> list[str]:
         """What is to be kept of the source besides its bytes."""
         return finishing.parts_to_keep(self._record.job, self.file)
+
+    @property
+    def is_last_step(self) -> bool:
+        """What is ordered is all that there is to do for the file."""
+        return True
 
     @property
     def has_to_be_finished(self) -> bool:

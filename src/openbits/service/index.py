@@ -147,6 +147,6 @@ class Index:
 
 def _litter(job: Job) -> set[int]:
     """Uids of the temporaries that are of no use to the job any more."""
-    mine = (job.files[index].temporary for index in lifecycle.removable(job))
+    mine = (job.file_at(index).temporary for index in lifecycle.removable(job))
     litter = (*mine, *(leftover.temporary for leftover in job.leftovers))
     return {temporary.uid for temporary in litter if temporary is not None}

@@ -29,6 +29,7 @@ from openbits.core.sessions import EVERYBODY, Difference
 from openbits.failpoints import failpoint
 from openbits.service import config as settings
 from openbits.service import sealing, vault
+from openbits.service.abandoned import Abandoned
 from openbits.service.accounts import system_uid_max
 from openbits.service.adding import Adding
 from openbits.service.certificate_checks import CertificateChecks
@@ -186,6 +187,11 @@ class Manager:
             on_possible=self._notice_possible,
         )
         adding, temporaries = Adding(engine, children, link, quotas), Temporaries(engine, children, access)
+        proxies = ProxyLookup(children, self._config.proxy_settings(), system_uid_max())
+        certificates = Certificates(children, Path(self._configured["config_dir"]))
+        entrusting = Entrusting(children, self._vault, certificates, proxies)
+        checks = CertificateChecks(engine)
+        abandoned = Abandoned(engine, children, entrusting, checks)
         context = Context(
             mode=self._configured["mode"],
             uid=self._configured["uid"],
@@ -198,20 +204,19 @@ class Manager:
             tokens=Tokens(link, engine, children, self._sessions),
             engine=engine,
             children=children,
-            proxies=ProxyLookup(children, self._config.proxy_settings(), system_uid_max()),
+            proxies=proxies,
             adding=adding,
-            ownership=Ownership(engine, adding, temporaries, access),
+            ownership=Ownership(engine, adding, temporaries, abandoned, access),
             publishing=publishing,
             notifier=Notifier(engine, commands),
             commands=commands,
-            certificate_checks=CertificateChecks(engine),
+            certificate_checks=checks,
             vault=self._vault,
-            certificates=Certificates(children, Path(self._configured["config_dir"])),
+            certificates=certificates,
             store=self._store,
         )
-        entrusting = Entrusting(children, self._vault, context.certificates, context.proxies)
-        transfers = Transfers(engine, children, temporaries, entrusting, context.certificate_checks)
-        engine.hands = Hands(transfers, publishing, context.notifier, commands)
+        transfers = Transfers(engine, children, temporaries, entrusting, checks)
+        engine.hands = Hands(transfers, publishing, abandoned, context.notifier, commands)
         engine.on_change = context.notifier.changed
         return context
 
@@ -296,6 +301,9 @@ class Manager:
             "first_byte_seconds": clocks.first_byte_seconds,
             "floor_bytes": clocks.floor_bytes,
             "floor_seconds": clocks.floor_seconds,
+            "send_seconds": clocks.send_seconds,
+            "answer_seconds": clocks.answer_seconds,
+            "application_seconds": clocks.application_seconds,
         }
         descriptors = []
         if self._ca_file is not None:
@@ -336,9 +344,17 @@ class Manager:
 class Hands:
     """Sends each effect to the part that carries it out."""
 
-    def __init__(self, transfers: Transfers, publishing: Publishing, notifier: Notifier, commands: Commands) -> None:
+    def __init__(
+        self,
+        transfers: Transfers,
+        publishing: Publishing,
+        abandoned: Abandoned,
+        notifier: Notifier,
+        commands: Commands,
+    ) -> None:
         self._transfers = transfers
         self._publishing = publishing
+        self._abandoned = abandoned
         self._notifier = notifier
         self._commands = commands
 
@@ -355,6 +371,8 @@ class Hands:
                 self._publishing.publish(record)
             case events.RemoveTemporaries():
                 self._publishing.remove(record)
+            case events.CancelSession():
+                self._abandoned.cancel(record)
             case events.Notify():
                 self._notifier.deliver(record)
             case events.ForgetCommands():

@@ -71,6 +71,11 @@ class Worker(Child):
             self._channel.send({"op": "cancel", "transfer": transfer_key})
             self.settle()
 
+    def kept(self, transfer_key: str) -> None:
+        """The session that an upload has told last is in the store."""
+        if transfer_key in self._transfers and not self.is_ended:
+            self._channel.send({"op": "kept", "transfer": transfer_key})
+
     def decide(self, transfer_key: str, number: int, hresult: int) -> None:
         """What the certificate callback said to a question of a transfer."""
         if transfer_key in self._transfers:

@@ -130,7 +130,7 @@ class Notifier:
             is_filled = isinstance(event, events.RangesFilled)
             if not (is_filled and record.job.state in NOTICE_OF):  # which has a notice of its own (§12.1)
                 self._modifications.happened(record)
-            if isinstance(event, events.RangesFilled) and not record.job.files[event.file_index].ranges:
+            if isinstance(event, events.RangesFilled) and _is_told_by_ranges(record.job, event.file_index):
                 self._modifications.ranges_filled(record, event.file_index, event.ranges)
 
     def flight(self, job_id: JobId, notice_seq: int, uid: int, subscriber_id: str | None) -> Flight | None:
@@ -299,3 +299,8 @@ class Notifier:
 def _is_success(due: Due, hresult: int) -> bool:
     """S_OK; for a file every code that is no failure (OPEN-52)."""
     return hresult == codes.S_OK or (due.notice is Notice.FILE and not codes.is_failure(hresult))
+
+
+def _is_told_by_ranges(job: Job, index: int) -> bool:
+    """FileRangesTransferred is about files that may be fetched in any order (jobs.md §12.1), and not about replies."""
+    return index < job.reply_index and not job.files[index].ranges

@@ -52,7 +52,7 @@ class Opening:
         self._epoch = epoch
 
     def _file(self, index: int) -> File:
-        return self._record.job.files[index]
+        return self._record.job.file_at(index)
 
     async def open(self, index: int, maker: Source) -> Opened:
         """The temporary file of one file: the one that is there, a copy of another identity's, or a new one."""

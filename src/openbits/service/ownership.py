@@ -3,16 +3,18 @@
 Nothing of the new owner ever lands in a file that the old one can read or change: what the old owner made is copied
 before the job changes hands, into files that the new owner's broker makes, and all of it or nothing. The kernel
 decides whether that broker may: uid 0 too acts without any capability. Files of a helper stay the helper's, since
-with the flags that made them the owner's rights on files do not matter.
+with the flags that made them the owner's rights on files do not matter. An upload begins again with a session of the
+new owner's; the server of the old one is told once that it was given up (upload-protocol.md §7.5).
 """
 
-from openbits.core import access, codes, events, lifecycle
+from openbits.core import access, codes, events, lifecycle, reply, uploading
 from openbits.core.enums import ErrorContext, Integrity, Verb
 from openbits.core.errors import BitsError
 from openbits.core.model import Directory, File, Identity, Temporary
 from openbits.core.wording import label, name_of
 from openbits.identity import statedir
 from openbits.service import audit
+from openbits.service.abandoned import Abandoned
 from openbits.service.adding import Adding
 from openbits.service.child import ChildLostError
 from openbits.service.engine import Engine
@@ -31,8 +33,16 @@ MAX_DIRECTORIES = statedir.MAX_DIRECTORIES // 16
 class Ownership:
     """Gives jobs another owner."""
 
-    def __init__(self, engine: Engine, adding: Adding, temporaries: Temporaries, settings: access.Settings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        adding: Adding,
+        temporaries: Temporaries,
+        abandoned: Abandoned,
+        settings: access.Settings,
+    ) -> None:
         self._engine = engine
+        self._abandoned = abandoned
         self._adding = adding
         self._temporaries = temporaries
         self._settings = settings
@@ -61,16 +71,21 @@ class Ownership:
     async def _hand_over(self, record: Record, owner: Identity, by: Cookie, integrity: Integrity) -> None:
         if record.job.state.is_active:
             await self._engine.apply(record, events.SlotRevoked())
+        order = None
         try:
             _check_directories(record, owner)
             await self._admit(record, owner, by)
             copies = await self._copies(record, owner, by)
+            order = await self._abandoned.farewell(record)
             _check_directories(record, owner)  # files may have been added meanwhile
             taking = events.TakeOwnership(owner=owner, integrity=integrity, copies=copies)
             committed = self._engine.apply(record, taking)
         except BaseException:
+            if order is not None:
+                order.drop()
             self._temporaries.tidy(record)
             raise
+        self._abandoned.say(order)
         record.drop_token()
         await committed
 
@@ -84,7 +99,8 @@ class Ownership:
         """For every file with bytes of the old owner one of the new owner, in which they are, too."""
         adopter = Source(uid=owner.uid, by=by, label=label(owner))
         copies = []
-        for index, file in enumerate(record.job.files):
+        waiting = () if uploading.is_to_begin_again(record.job) else record.job.every_file
+        for index, file in enumerate(waiting):
             if _must_be_copied(file, owner):
                 try:
                     copy = await self._temporaries.copy(record, index, adopter, by_helper=False)
@@ -96,8 +112,9 @@ class Ownership:
 
 def _directories(record: Record) -> tuple[set[Directory], set[Directory]]:
     """Where files of the job are still to be made, and where they are read."""
-    made, read = directories_of(file for file in record.job.files if not file.is_published)
-    return (made if record.job.reply is None else made | {record.job.reply.directory}), read
+    answer = reply.file_of(record.job)
+    waiting = [file for file in record.job.files if not file.is_published]
+    return directories_of(waiting if answer is None else (*waiting, answer))
 
 
 def _check_directories(record: Record, owner: Identity) -> None:

@@ -84,7 +84,7 @@ class RemotePlaces:
 
 
 def directories_of(files: Iterable[File]) -> tuple[set[Directory], set[Directory]]:
-    """Where the files are made, and where they are read; the latter without the former."""
+    """Where the files, a reply among them, are made, and where they are read; the latter without the former."""
     made, read = set[Directory](), set[Directory]()
     for file in files:
         (read if file.is_upload else made).add(file.directory)

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 
-from openbits.core import codes, events, lifecycle
+from openbits.core import abandoning, codes, events, lifecycle
 from openbits.core.enums import ErrorContext, JobState
 from openbits.core.errors import BitsError
 from openbits.core.model import File, Job, JobError, Leftover, Temporary
@@ -90,14 +90,15 @@ class Publishing:
 
     async def _publish_all(self, record: Record) -> tuple[JobError | None, int | None]:
         """Rename the files in their order: the first error, and the index of the file if its temporary is lost."""
-        waiting = deque(index for index, file in enumerate(record.job.files) if _is_to_be_published(file))
+        waiting = deque(index for index, file in enumerate(record.job.every_file) if _is_to_be_published(file))
         while waiting:
-            index, file = waiting[0], record.job.files[waiting[0]]
+            index, file = waiting[0], record.job.file_at(waiting[0])
             bunch = _bunch(record.job, waiting)
             try:
-                count = await self._publish_some(record, [record.job.files[each] for each in bunch])
+                count = await self._publish_some(record, [record.job.file_at(each) for each in bunch])
             except Exception as failure:  # noqa: BLE001  # every way to fail is the answer to Complete
-                error = job_error_of(failure, file, index, self._engine.now().wall, _label_of_maker(record, file))
+                at, told_index = self._engine.now().wall, record.job.client_index(index)
+                error = job_error_of(failure, file, told_index, at, _label_of_maker(record, file))
                 return error, index if finishing.is_lost(failure) else None
             failpoint("complete.renamed")
             await self._engine.apply(record, events.FilesPublished(file_indexes=tuple(bunch[:count])))
@@ -116,7 +117,7 @@ class Publishing:
         """Remove what is of no use now; then a job that was over by then is answered."""
         async with record.filing:
             is_over, unused = record.job.state.is_final, lifecycle.removable(record.job)
-            results = {index: await self._removed(record, record.job.files[index]) for index in unused}
+            results = {index: await self._removed(record, record.job.file_at(index)) for index in unused}
             leftovers = {item: await self._removed(record, item) for item in record.job.leftovers}
             news = events.TemporariesRemoved(
                 file_indexes=tuple(index for index, result in results.items() if result is not Removal.KEPT),
@@ -127,7 +128,8 @@ class Publishing:
                 await self._engine.apply(record, news)
                 failpoint("remove.row-written")
         if is_over:
-            record.drop_token()  # not before: the helper's files are removed by the helper
+            if not abandoning.needs_helper(record.job):
+                record.drop_token()  # not before: the helper's files are removed by the helper
             is_clean = {*results.values(), *leftovers.values()} <= {Removal.DONE}
             answer(record, is_clean=is_clean)
 
@@ -156,7 +158,7 @@ def _bunch(job: Job, waiting: Iterable[int]) -> list[int]:
     """The first of those that wait, and the next ones of the same directory and maker that a message has room for."""
     bunch, room = list[int](), NAMES_BYTES
     for index in waiting:
-        first, file = job.files[bunch[0] if bunch else index], job.files[index]
+        first, file = job.file_at(bunch[0] if bunch else index), job.file_at(index)
         room -= len(json.dumps(file.name))
         is_alike = file.made_in == first.made_in and _maker_uid(file) == _maker_uid(first)
         if bunch and (not is_alike or room < 0 or len(bunch) == FILES_AT_ONCE):

@@ -208,7 +208,7 @@ class Record:
     def drop_useless_spares(self) -> None:
         """Let go of the spares but those of unfinished files of a job that may go on."""
         for index, spare in list(self.spares.items()):
-            file = self.job.files[index]
+            file = self.job.file_at(index)
             if self.job.state.is_final or file.is_transferred or file.temporary != spare.temporary:
                 self._drop_spare(index)
 
@@ -221,7 +221,7 @@ class Record:
 def _size(job: Job) -> int:
     """In units of a kilobyte or so, what strangers can make long included: headers of servers, ranges, secrets."""
     long_bytes = sum(len(secret.sealed) for secret in job.secrets)
-    for file in job.files:
+    for file in job.every_file:
         ranges = len(file.ranges) + len(file.wanted) + len(file.filled)
         long_bytes += len(file.response_headers) + RANGE_BYTES * ranges
     return 1 + len(job.files) + long_bytes // 1024

@@ -25,10 +25,10 @@ async def read(record: Record, by: Cookie, children: Children) -> int | None:
     """
     reply.check_readable(record.job)
     file = record.job.reply
-    if file is None or (file.temporary is None and not file.is_published):
+    place = None if file is None else file.temporary or file.published
+    if file is None or place is None:
         return None
     reader = _reader(record, file)
-    place = file.temporary or file.name
     try:
         size_bytes, descriptor = await children.with_broker(
             reader.uid, reader.by or by, lambda broker: broker.snapshot(file.directory, place, reply.MAX_DATA_BYTES)

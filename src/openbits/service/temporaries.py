@@ -120,7 +120,7 @@ class Temporaries:
 
     async def keep_spare(self, record: Record, index: int, helper: Source) -> None:
         """Have the helper's broker open its unfinished file for reading, for the time after the token."""
-        file, token = record.job.files[index], record.helper_token
+        file, token = record.job.file_at(index), record.helper_token
         temporary = file.temporary
         kept = record.spares.get(index)
         if temporary is None or token is None or (kept is not None and kept.temporary == temporary):
@@ -141,7 +141,7 @@ class Temporaries:
         The caller holds `record.filing`. Raises BytesLostError; BitsError, BrokerError, RefusedError, ChildLostError
         if the adopter cannot make or fill its file, or nobody wants it any more.
         """
-        file, planned = record.job.files[index], list[Leftover]()
+        file, planned = record.job.file_at(index), list[Leftover]()
 
         async def note(_: int, temporaries: Sequence[Temporary]) -> None:
             leftover = Leftover(directory=file.made_in, temporary=temporaries[0])
@@ -185,7 +185,7 @@ class Temporaries:
                 raise
 
     async def _source(self, record: Record, index: int, adopter: Source) -> int:
-        file = record.job.files[index]
+        file = record.job.file_at(index)
         temporary, spare = file.temporary, record.spares.get(index)
         assert temporary is not None, f"{name_of(record.job)} has nothing to copy"  # noqa: S101  # for the type checker
         if spare is not None and spare.temporary == temporary:

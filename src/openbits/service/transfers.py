@@ -31,17 +31,16 @@ from openbits.service.children import Children
 from openbits.service.engine import Engine
 from openbits.service.entrusting import Entrusting
 from openbits.service.failures import CannotFetchError, TemporaryLostError, job_error_of, path_of, protocol_of
+from openbits.service.file_ends import FileEnds
 from openbits.service.file_transfer import FileTransfer
 from openbits.service.hosts import HeldBackError, Hosts
 from openbits.service.identities import Source
 from openbits.service.opening import Opening, OvertakenError
 from openbits.service.record import Record
 from openbits.service.temporaries import Temporaries
+from openbits.service.upload_transfer import UploadTransfer, transfer_of
 
 log = logging.getLogger("openbits.manager")
-
-COUNT_SECONDS = 0.01
-"""So long the end of a file waits for those of others, while other files move: one commit serves them all."""
 
 MOST_QUESTIONS = 2048
 """About certificates, of one attempt, without an answer: 128 files at a time may have 16 connections each."""
@@ -136,19 +135,13 @@ class Attempt:
         """Those of them whose bytes the row does not count any more: they are ordered anew."""
         self._saved: list[tuple[FileTransfer, int]] = []
         """Files with all their bytes, and how many, that have to be finished."""
-        self._whole: list[events.TransferredFile] = []
-        """Files at their end that the job does not count yet."""
-        self._done = 0
-        self._counting: asyncio.TimerHandle | None = None
-        """When the ends of files are counted next."""
-        self._is_committing = False
-        """The ends counted last are on their way to the store."""
         self._is_cautious = False
         """Something could not be prepared: one file after the other from now on."""
         self._failure: Exception | None = None
         self._concern: FileTransfer | None = None
         """The file that is dealt with now, for the error object."""
         self._changed = asyncio.Event()
+        self._ends = FileEnds(engine, record, self._epoch, is_idle=lambda: not self._live, on_counted=self._changed.set)
 
     @property
     def _is_present(self) -> bool:
@@ -165,7 +158,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001  # every way to fail must end as an event of the job
             self._failed(error)
         finally:
-            self._count()  # Complete counts what was finished by then
+            self._ends.count()  # Complete counts what was finished by then
             for question in self._questions:
                 question.cancel()
             for transfer in reversed(self._live.values()):  # or each one that ends would let another one begin
@@ -180,7 +173,7 @@ class Attempt:
             await self._finish(*self._saved.pop(0))
         elif taken := self._take():
             await self._prepare(taken)
-        elif self._live or self._whole:
+        elif self._live or self._ends.are_waiting:
             await self._changed.wait()
         else:
             raise RuntimeError("the job is active, and none of its files can be moved")
@@ -191,13 +184,13 @@ class Attempt:
         """The files to prepare now; none while enough are under way."""
         if self._again:
             return [self._again.pop(0)]
-        if not self._live and not self._whole and self._next >= len(self._record.job.files):
+        if not self._live and not self._ends.are_waiting and self._next >= len(self._record.job.files):
             self._next = self._record.job.settled_files  # what is wanted on demand may be before what was wanted first
-        most = window.room(self._record.job, len(self._live), self._done)
+        most = window.room(self._record.job, len(self._live), self._ends.total)
         if self._is_cautious or any(transfer.is_alone for transfer in self._live.values()):
-            most = 0 if self._live or self._whole else 1
+            most = 0 if self._live or self._ends.are_waiting else 1
         indexes, self._next = window.due(self._record.job, self._next, most, is_idle=not self._live)
-        taken = [FileTransfer(self._engine, self._children, self._record, self._epoch, index) for index in indexes]
+        taken = [transfer_of(self._engine, self._children, self._record, self._epoch, index) for index in indexes]
         self._live.update((transfer.index, transfer) for transfer in taken)
         return taken
 
@@ -280,8 +273,12 @@ class Attempt:
         handler(transfer, message)
         self._engine.progressed(self._record)
 
-    def _on_phase(self, _transfer: FileTransfer, message: Message) -> None:
-        self._record.phase = str(message["text"])
+    def _on_phase(self, transfer: FileTransfer, message: Message) -> None:
+        self._enter_phase(transfer, str(message["text"]))
+
+    def _enter_phase(self, transfer: FileTransfer, text: str) -> None:
+        is_reply = transfer.index == self._record.job.reply_index
+        self._record.phase = f"fetching the reply: {text}" if is_reply else text
 
     def _on_certificate(self, transfer: FileTransfer, message: Message) -> None:
         """The worker waits, before it says anything to a server, for what the client thinks of its certificate."""
@@ -294,7 +291,7 @@ class Attempt:
 
     async def _ask_client(self, transfer: FileTransfer, message: Message) -> None:
         certificate, *chain = [base64.b64decode(one) for one in (message["certificate"], *message["chain"])]
-        server, index = str(message["server"]), transfer.index
+        server, index = str(message["server"]), self._record.job.client_index(transfer.index)
         hresult = await self._certificate_checks.ask(self._record, index, server, certificate, chain)
         if transfer.worker is not None:
             transfer.worker.decide(transfer.key, int(message["number"]), hresult)
@@ -305,11 +302,11 @@ class Attempt:
             return
         self._record.live[transfer.index] = max(int(message["offset"]), transfer.file.arrived_bytes)
         if not transfer.is_alone:
-            self._record.phase = f"receiving from {host_of(transfer.file.present_remote_name)}"
+            self._enter_phase(transfer, f"receiving from {host_of(transfer.file.present_remote_name)}")
         self._apply(connected)
 
     def _connected(self, transfer: FileTransfer, message: Message) -> events.Connected | None:
-        if message["offset"] < transfer.file.transferred_bytes:
+        if transfer.has_sink and message["offset"] < transfer.file.transferred_bytes:
             self._end_with(transfer, ChildLostError("the network worker cut bytes that count"))
             return None
         size_bytes = message["size_bytes"]
@@ -371,11 +368,7 @@ class Attempt:
         self._record.live[transfer.index] = int(message["transferred_bytes"]) + beyond
         failpoint("transfer.progress-heard")
         if not self._record.job.properties.high_performance:  # which begins again after a crash (jobs.md §13)
-            self._count_durable(transfer, int(message["durable_bytes"]))
-
-    def _count_durable(self, transfer: FileTransfer, durable: int) -> None:
-        if durable > transfer.file.transferred_bytes:
-            self._apply(events.Progressed(epoch=self._epoch, file_index=transfer.index, transferred_bytes=durable))
+            transfer.count_durable(int(message["durable_bytes"]))
 
     def _on_transferred(self, transfer: FileTransfer, message: Message) -> None:
         failpoint("transfer.end-heard")
@@ -394,13 +387,29 @@ class Attempt:
     async def _finish(self, transfer: FileTransfer, size_bytes: int) -> None:
         self._concern = transfer
         await transfer.finish(size_bytes)
-        self._ended(transfer, transfer.transferred(size_bytes))
+        if transfer.is_last_step:
+            self._ended(transfer, transfer.transferred(size_bytes))
+            return
+        del self._live[transfer.index]
+        self._record.live.pop(transfer.index, None)
+
+    def _on_acknowledged(self, transfer: FileTransfer, message: Message) -> None:
+        """The server of an upload has answered."""
+        if not (isinstance(transfer, UploadTransfer) and transfer.hear(message)):
+            self._end_with(transfer, ChildLostError("the network worker told of a session that cannot be"))
+            return
+        self._hosts.answered(str(message["peer"]), transfer.network.uid)
+        self._record.live[transfer.index] = int(message["acknowledged_bytes"])
 
     def _on_failed(self, transfer: FileTransfer, message: Message) -> None:
-        self._count_durable(transfer, int(message["durable_bytes"]))
+        transfer.count_durable(int(message["durable_bytes"]))
+        if url := transfer.elsewhere(message):
+            self._look_elsewhere(transfer, url)
+            return
         self._live.pop(transfer.index, None)
         context = ErrorContext[str(message["context"]).upper()]
         is_local = context is ErrorContext.LOCAL_FILE
+        is_reply = transfer.index != transfer.client_index
         file = transfer.file
         error = JobError(
             code=int(message["hresult"]),
@@ -408,14 +417,14 @@ class Attempt:
             detail=str(message["detail"]),
             identity=(transfer.local if is_local else transfer.network).label,
             subject=path_of(file) if is_local else public_url(file.present_remote_name),
-            file_index=transfer.index,
+            file_index=transfer.client_index,
             protocol=None if is_local else protocol_of(file),
             at=self._engine.now().wall,
             retry_after_seconds=message["retry_after_seconds"],
         )
         self._hosts.failed(str(message["peer"]), transfer.network.uid, error.code, error.retry_after_seconds)
         spread = random.uniform(0.0, 0.1)  # noqa: S311  # spread of retries, not a secret
-        self._count()
+        self._ends.count()
         if context is ErrorContext.SERVER_CERTIFICATE_CALLBACK:
             self._apply(events.CertificateDeclined(epoch=self._epoch, error=error, spread=spread))
             return
@@ -423,49 +432,27 @@ class Attempt:
             epoch=self._epoch,
             error=error,
             spread=spread,
-            response_headers=str(message["headers"]),
-            remote_name=names.reported_url(str(message["remote_name"])),
+            is_transient=bool(message["is_transient"]),
+            is_fatal=bool(message["is_fatal"]),
+            response_headers="" if is_reply else str(message["headers"]),
+            remote_name="" if is_reply else names.reported_url(str(message["remote_name"])),
         )
         self._apply(failed)
+
+    def _look_elsewhere(self, transfer: FileTransfer, url: str) -> None:
+        """The reply is not where it was looked for."""
+        transfer.worker = None
+        self._record.live.pop(transfer.index, None)
+        committed = self._apply(events.ReplyMoved(epoch=self._epoch, remote_name=url))
+        committed.add_done_callback(lambda _: self._order_again(transfer))
 
     # -- ends of files --------------------------------------------------------------------------------------------
 
     def _ended(self, transfer: FileTransfer, whole: events.TransferredFile) -> None:
-        """The file is transferred. The job counts it with others, a moment later, but at once if nothing else moves."""
+        """The file is transferred."""
         del self._live[transfer.index]
-        self._whole.append(whole)
-        self._done += 1
         self._changed.set()
-        self._count_soon()
-
-    def _count_soon(self) -> None:
-        if self._is_committing:
-            return  # and looks again afterwards
-        if self._counting is not None and not self._live:
-            self._counting.cancel()
-            self._counting = None
-        if self._counting is None:
-            wait_seconds = COUNT_SECONDS if self._live else 0.0
-            self._counting = asyncio.get_running_loop().call_later(wait_seconds, self._count)
-
-    def _count(self) -> None:
-        if self._counting is not None:
-            self._counting.cancel()
-            self._counting = None
-        whole, self._whole = tuple(self._whole), []
-        if not whole:
-            return
-        self._is_committing = True
-        committed = self._engine.apply(self._record, events.FilesTransferred(epoch=self._epoch, files=whole))
-        for one in whole:
-            self._record.live.pop(one.file_index, None)
-        self._changed.set()
-        committed.add_done_callback(lambda _: self._counted())
-
-    def _counted(self) -> None:
-        self._is_committing = False
-        if self._whole:
-            self._count_soon()
+        self._ends.add(whole)
 
     def _end_with(self, transfer: FileTransfer, error: Exception) -> None:
         if self._failure is None:
@@ -478,12 +465,12 @@ class Attempt:
     # -- failures of our own side ---------------------------------------------------------------------------------
 
     def _failed(self, error: Exception) -> None:
-        self._count()
+        self._ends.count()
         concern = self._concern
         if concern is None:
             raise error
         at = self._engine.now().wall
-        job_error = job_error_of(error, concern.file, concern.index, at, concern.acting.label, side=concern.side)
+        job_error = job_error_of(error, concern.file, concern.client_index, at, concern.acting.label, side=concern.side)
         if job_error.code == codes.BG_E_TOKEN_REQUIRED:
             self._apply(events.TokenLost(error=job_error))
             return

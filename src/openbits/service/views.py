@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from openbits.api.wire import ErrorInfo, FileInfo, JobInfo, NotifyCommandInfo, RangeInfo, ReplyInfo, WaitingInfo
-from openbits.core import codes, property_rules, ranges, reply, scheduler, secrets, timers
+from openbits.core import codes, property_rules, ranges, reply, scheduler, secrets, timers, uploading
 from openbits.core.enums import JobState, JobType
 from openbits.core.model import Job, JobError, Now, Range, totals
 from openbits.core.policies import DEFAULTS, Policies
@@ -51,7 +51,7 @@ def job_info(
         "helper_name": helper.name if helper is not None else None,
         "notify_command": _notify_command_info(record),
         "entrusted": list(secrets.entrusted(job)),
-        "reply": reply_info(job),
+        "reply": reply_info(record),
     }
 
 
@@ -68,7 +68,7 @@ def file_infos(record: Record) -> list[FileInfo]:
             "is_valid": file.is_valid,
             "ranges": range_infos(file.ranges),
             "temporary_name": f"{file.made_in.path}/{file.temporary.name}" if file.temporary else None,
-            "note": file.note,
+            "note": uploading.note(record.job, file),
         }
         for index, file in enumerate(record.job.files)
     ]
@@ -98,15 +98,16 @@ def ranges_of(infos: Sequence[RangeInfo]) -> tuple[Range, ...]:
     return tuple(Range(offset=item["offset"], length_bytes=given) for item, given in zip(infos, lengths, strict=True))
 
 
-def reply_info(job: Job) -> ReplyInfo | None:
+def reply_info(record: Record) -> ReplyInfo | None:
     """The reply of an upload-reply job."""
+    job = record.job
     if job.type is not JobType.UPLOAD_REPLY:
         return None
     file = reply.file_of(job)
     return {
         "local_name": file.local_name if file is not None else None,
         "bytes_total": file.size_bytes if file is not None else None,
-        "bytes_transferred": file.transferred_bytes if file is not None else 0,
+        "bytes_transferred": record.live.get(job.reply_index, file.arrived_bytes) if file is not None else 0,
     }
 
 
@@ -181,4 +182,5 @@ def _expires_in(record: Record, now: Now, policies: Policies) -> float:
 def _live(record: Record, durable_bytes: int) -> int:
     """Bytes on the disk, and those of the files on the move that are still on their way there."""
     files = record.job.files
-    return durable_bytes + sum(arrived - files[index].arrived_bytes for index, arrived in record.live.items())
+    live = ((index, arrived) for index, arrived in record.live.items() if index < len(files))
+    return durable_bytes + sum(arrived - files[index].arrived_bytes for index, arrived in live)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from openbits.channel import Message
+from openbits.core import packets
 from openbits.core.enums import ErrorContext
+from openbits.core.model import UploadSession
 
 MOST: Final = 2**63 - 1
 """The largest number of bytes that a file has and a store holds."""
@@ -59,6 +61,18 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_session_id(value: Any) -> bool:
+    return isinstance(value, str) and packets.is_session_id(value)
+
+
+def _is_host(value: Any) -> bool:
+    return isinstance(value, str) and (not value or packets.is_host_id(value))
+
+
 def _or_none(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
@@ -88,6 +102,13 @@ FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
         "chain": _list_of(_is_base64),
     },
     "connected": _CONNECTED,
+    "acknowledged": {
+        "session": _or_none(_is_object),
+        "acknowledged_bytes": _is_number,
+        "note": _is_text,
+        "headers": _is_text,
+        "peer": _is_text,
+    },
     "progressed": {"transferred_bytes": _is_number, "durable_bytes": _is_number},
     "filled": {"ranges": _list_of(_is_part), "transferred_bytes": _is_number},
     "restarted": {"reason": _is_text, "hresult": _is_hresult},
@@ -97,6 +118,8 @@ FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
         "context": _is_context,
         "detail": _is_text,
         "retry_after_seconds": _or_none(_is_seconds),
+        "is_transient": _is_flag,
+        "is_fatal": _is_flag,
         "durable_bytes": _is_number,
         **_WAY,
     },
@@ -114,9 +137,24 @@ FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
 
 _WITHIN: Final[Mapping[tuple[str, str], Mapping[str, Check]]] = {
     ("transferred", "connected"): _CONNECTED,
+    ("acknowledged", "session"): {
+        "session_id": _is_session_id,
+        "host": _is_host,
+        "fallback_seconds": _or_none(_is_number),
+        "host_failed_at": _or_none(_is_seconds),
+        "is_received": _is_flag,
+        "reply_url": _is_text,
+    },
     ("explained", "problem"): {"hresult": _is_hresult, "text": _is_text},
 }
 """Fields that are objects and may be missing or null."""
+
+
+def session_of(told: Message | None) -> UploadSession | None:
+    """The session of an acknowledgement that was checked."""
+    if told is None:
+        return None
+    return UploadSession(**{field: told[field] for field in _WITHIN["acknowledged", "session"]})
 
 
 def check(message: Message) -> None:
