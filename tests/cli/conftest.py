@@ -1,15 +1,22 @@
 """The command over the fake service, in this process."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
 from tests.api.conftest import service
-from tests.api.fakeservice import FakeService
+from tests.api.fakeservice import FakeService, Values
 
 from openbits.cli.main import main
 
 __all__ = ["service"]
+
+Eventually = Callable[..., object]
+
+
+MOVING = {"kind": "progress", "state": "transferring", "bytes_transferred": 50, "bytes_total": 100}
+"""A job, half way."""
 
 
 class Result(NamedTuple):
@@ -35,3 +42,23 @@ def bits(
         return Result(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def play(service: FakeService, eventually: Eventually) -> Iterator[Callable[..., None]]:
+    """`play(*states)`: once the command watches its job, the job goes through these."""
+    threads: list[threading.Thread] = []
+
+    def start(*changes: Values) -> None:
+        def run() -> None:
+            eventually(lambda: service.methods()[-2:] == ["Subscribe", "GetJob"])
+            (job_id,) = service.jobs
+            for change in changes:
+                service.change(job_id, **change)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join(10)

@@ -37,9 +37,10 @@ def page() -> str:
 
 def _properties() -> Iterator[str]:
     yield "## Properties of a job\n"
-    yield "`bits create` and `bits get` have each as an option (`--priority high`, `--auto-complete`), `bits set` as"
-    yield "`priority=high`, `auto-complete=yes`. WORDS are words with commas between them, or `none`; where `none` is"
-    yield "a value of its own, `0` is no word. Some are kept and not yet used by transfers:"
+    yield "`bits create`, `bits get` and `bits put` have them as options (`--priority high`, `--auto-complete`;"
+    yield "`bits put` those that an upload can have), `bits set` as `priority=high`, `auto-complete=yes`. WORDS are"
+    yield "words with commas between them, or `none`; where `none` is a value of its own, `0` is no word. Some are kept"
+    yield "and not yet used by transfers:"
     yield "[which](api.md#properties-of-a-job).\n"
     yield "| property | values | default | |\n|---|---|---|---|"
     for name, rule in BY_CLI_NAME.items():

@@ -166,6 +166,23 @@ def test_identities_are_those_of_the_table(flags: int, bits: Bits, service: Fake
     assert ("owner alice" in network["identity"]) is not bool(flags & 2)
 
 
+@pytest.mark.parametrize(
+    ("job_type", "files"),
+    [
+        ("download", ["local files (create, reopen, publish, delete)"]),
+        ("upload", ["local file (read it)"]),
+        ("upload_reply", ["local file (read it)", "reply file (create, reopen, publish, delete)"]),
+    ],
+)
+def test_whose_rights_count_for_which_file_depends_on_the_type(
+    job_type: str, files: list[str], bits: Bits, service: FakeService
+) -> None:
+    service.add_job("x", type=job_type, helper_token_flags=1, helper_sid="S-1-22-1-7", helper_name="beth")
+    told = json.loads(bits("explain", "x", "--json").out)["identities"]
+    assert [row["use"] for row in told[: len(files) + 1]] == [*files, "directory check (when a file is added)"]
+    assert all(row["identity"] == "helper beth" for row in told[: len(files)])
+
+
 def test_a_flag_without_a_token_names_what_is_missing(bits: Bits, service: FakeService) -> None:
     service.add_job("x", helper_token_flags=1)
     shown = bits("explain", "x").out

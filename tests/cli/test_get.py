@@ -3,19 +3,18 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.api.fakeservice import FailedError, FakeService, Values
-from tests.cli.conftest import Result
+from tests.cli.conftest import MOVING, Eventually, Result
 
 from openbits.cli import get, targets
 from openbits.core.errors import BitsError
 
 Bits = Callable[..., Result]
-Eventually = Callable[..., object]
 
 
 @pytest.mark.parametrize(
@@ -79,29 +78,6 @@ def test_what_cannot_be_meant_is_refused(operands: list[str], tmp_path: Path, mo
 def test_several_files_need_a_folder(tmp_path: Path) -> None:
     with pytest.raises(BitsError, match="no existing folder"):
         targets.destinations(["http://h/a", "http://h/b"], f"{tmp_path}/file")
-
-
-@pytest.fixture
-def play(service: FakeService, eventually: Eventually) -> Iterator[Callable[..., None]]:
-    """`play(*states)`: once the command watches its job, the job goes through these."""
-    threads: list[threading.Thread] = []
-
-    def start(*changes: Values) -> None:
-        def run() -> None:
-            eventually(lambda: service.methods()[-2:] == ["Subscribe", "GetJob"])
-            (job_id,) = service.jobs
-            for change in changes:
-                service.change(job_id, **change)
-
-        threads.append(threading.Thread(target=run))
-        threads[-1].start()
-
-    yield start
-    for thread in threads:
-        thread.join(10)
-
-
-MOVING = {"kind": "progress", "state": "transferring", "bytes_transferred": 50, "bytes_total": 100}
 
 
 def test_a_download_is_created_added_resumed_watched_and_reported(

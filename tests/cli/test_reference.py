@@ -23,7 +23,7 @@ def test_every_example_is_understood(name: str) -> None:
     parser_of(name).parse_args(arguments)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/transfers.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/transfers.md", "docs/uploads.md"])
 def test_every_command_of_a_page_is_understood(name: str) -> None:
     lines = re.findall(r"^    bits (.*?)(?: < \S+)?(?: +#.*)?$", (ROOT / name).read_text(), re.MULTILINE)
     assert len(lines) >= 8

@@ -18,7 +18,7 @@ from openbits.cli.selection import REFERENCE, find_job
 from openbits.core import access, codes
 from openbits.core.access import Use, Who
 from openbits.core.codes_table import ROWS, CodeClass
-from openbits.core.enums import ErrorContext, TokenFlags
+from openbits.core.enums import ErrorContext, JobType, TokenFlags
 
 IDENTITIES = (
     ("local files", "create, reopen, publish, delete", Use.DOWNLOAD_TEMPORARY),
@@ -30,6 +30,14 @@ IDENTITIES = (
     ("queue", "state and store", Use.QUEUE),
 )
 """What people ask about, of the table in `core.access`."""
+
+_READ = ("local file", "read it", Use.UPLOAD_SOURCE)
+_LOCAL_FILES = {
+    JobType.DOWNLOAD: IDENTITIES[:1],
+    JobType.UPLOAD: (_READ,),
+    JobType.UPLOAD_REPLY: (_READ, ("reply file", "create, reopen, publish, delete", Use.REPLY_FILE)),
+}
+"""In place of the first of them."""
 
 _CLASSES = {
     CodeClass.METHOD: "a refusal: what was asked for cannot be done",
@@ -190,7 +198,7 @@ def identities(info: JobInfo) -> list[dict[str, str]]:
         Who.AS_GIVEN: "the account that the credentials name",
     }
     found = []
-    for use, detail, row in IDENTITIES:
+    for use, detail, row in (*_LOCAL_FILES[JobType[info["type"].upper()]], *IDENTITIES[1:]):
         who = access.identity_for(flags, row)
         found.append({"use": f"{use} ({detail})", "who": who.name.lower(), "identity": names[who]})
     return found

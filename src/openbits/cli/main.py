@@ -34,6 +34,10 @@ COMMANDS = {
         MAKE, "get", "add_arguments", "run", "get the files", "download now and publish by itself",
         "bits get https://www.gnu.org/licenses/gpl-3.0.txt",
     ),
+    "put": Command(
+        MAKE, "put", "add_arguments", "run", "put the file", "upload now and complete by itself",
+        "bits put report.pdf https://files.example/inbox/",
+    ),
     "create": Command(
         MAKE, "making", "add_create_arguments", "run_create", "create the job", "a new job, suspended and empty",
         "bits create nightly --priority low --auto-complete",
@@ -217,7 +221,7 @@ def _overview(given: list[str]) -> int:
     lines += [f"exit codes: {', '.join(EXIT_CODES[:4])},", f"            {', '.join(EXIT_CODES[4:])}"]
     parser = argparse.ArgumentParser(
         prog="bits",
-        description="Downloads that go on when you leave.",
+        description="Transfers that go on when you leave.",
         epilog="\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -21,7 +21,7 @@ def add_create_arguments(parser: argparse.ArgumentParser) -> None:
         "--type",
         choices=[kind.name.lower().replace("_", "-") for kind in JobType],
         default=JobType.DOWNLOAD.name.lower(),
-        help="default: download; uploads go to files of this machine, not yet to web servers",
+        help="default: download; an upload has one file, upload-reply also gets what the server answers to it",
     )
     property_options.add_options(parser, without=("display_name",))
     parser.add_argument("--json", action="store_true", help="print the job as a JSON object instead of its id")

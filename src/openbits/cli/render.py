@@ -170,10 +170,14 @@ def details(info: JobInfo, files: Iterable[FileInfo], now: float) -> Iterator[st
     yield f"complete     {'by itself' if properties['auto_complete'] else 'by: bits complete'}"
     yield from (f"set          {printable(change)}" for change in changes(properties, without=_SHOWN_ALWAYS))
     if info["reply"] is not None:
-        yield f"reply        {printable(info['reply']['local_name'] or '-')}, {_reply_state(info['reply'])}"
+        yield f"reply        {printable(info['reply']['local_name'] or '-')}, {reply_state(info['reply'])}"
+    is_upload = info["type"] != "download"
     for number, file in enumerate(files):
-        yield f"file {number:<7} {printable(file['remote_name'])}"
-        yield f"             -> {printable(file['local_name'])}, {_file_state(file)}"
+        source, target = file["remote_name"], file["local_name"]
+        if is_upload:
+            source, target = target, source
+        yield f"file {number:<7} {printable(source)}"
+        yield f"             -> {printable(target)}, {_file_state(file, is_upload=is_upload)}"
 
 
 _SHOWN_ALWAYS = frozenset(
@@ -229,14 +233,15 @@ def _labelled(line: str) -> str:
     return f"{label:<12} {text}"
 
 
-def _reply_state(reply: ReplyInfo) -> str:
+def reply_state(reply: ReplyInfo) -> str:
+    """`1.0 MiB/2.0 MiB`."""
     total = reply["bytes_total"]
     return "not here yet" if total is None else f"{size(reply['bytes_transferred'])}/{size(total)}"
 
 
-def _file_state(file: FileInfo) -> str:
-    total = file["bytes_total"]
-    text = "published" if file["is_published"] else "transferred" if file["is_transferred"] else "not transferred"
+def _file_state(file: FileInfo, *, is_upload: bool) -> str:
+    total, done = file["bytes_total"], "uploaded" if is_upload else "transferred"
+    text = "published" if file["is_published"] and not is_upload else done if file["is_transferred"] else f"not {done}"
     text += f", {size(file['bytes_transferred'])}/{'unknown size' if total is None else size(total)}"
     if file["ranges"]:
         text += f", made of {_ranges_text(file['ranges'])}"

@@ -1,7 +1,7 @@
-"""Where downloaded files go: absolute paths from what people write, names from URLs."""
+"""Where files go: absolute paths from what people write, names from URLs, and URLs that get the name of a file."""
 
 import os
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from openbits.cli import render
 from openbits.core import codes
@@ -31,6 +31,21 @@ def destination(url: str, path: str) -> str:
     """The absolute path of the file: `path` itself, or for a folder (one that exists, or `…/`) a file in it."""
     base = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow links now, as us
     return os.path.join(base, safe_name(url)) if is_folder(path) else base  # noqa: PTH118
+
+
+def upload_target(url: str, path: str) -> str:
+    """What the file at `path` becomes: `url` itself, or in a folder (`…/`; of this machine, one that exists) its name.
+
+    A bare path stays one: the service makes the URL of it. A query stays behind the name.
+    """
+    name = os.path.basename(path)  # noqa: PTH119
+    if url.startswith("/"):
+        return os.path.join(url, name) if is_folder(url) else url  # noqa: PTH118
+    place, mark, query = url.partition("?")
+    is_host_alone = place.count("/") == 2
+    if is_host_alone or place.endswith("/"):
+        place = f"{place}{'/' if is_host_alone else ''}{quote(os.fsencode(name), safe='')}"
+    return f"{place}{mark}{query}"
 
 
 def is_folder(path: str) -> bool:

@@ -15,6 +15,7 @@ from openbits.api.client import Job, Outcome, outcome_of
 from openbits.api.wire import JobInfo
 from openbits.cli import exits, render
 from openbits.cli.printing import columns_of
+from openbits.core import codes
 
 HEARTBEAT_SECONDS = 60.0
 REDRAW_SECONDS = 1.0
@@ -107,8 +108,10 @@ def progress_line(info: JobInfo, bps: float, now: float) -> str:
 
 
 def amounts(info: JobInfo, bps: float) -> list[str]:
-    """Percent and bytes; rate and remaining time while bytes move."""
-    parts = [render.progress(info)]
+    """Percent and bytes; rate and remaining time while bytes move. The reply of an upload is beside these numbers."""
+    parts, reply = [render.progress(info)], info["reply"]
+    if reply is not None and reply["bytes_total"] and info["state"] == "transferring":
+        parts.append(f"reply {render.reply_state(reply)}")
     total, done = info["bytes_total"], info["bytes_transferred"]
     if bps > 0 and info["state"] == "transferring":
         parts.append(f"{render.size(bps)}/s")
@@ -168,7 +171,10 @@ def verdict(outcome: Outcome, info: JobInfo, now: float) -> list[str]:
     reasons = list(render.reasons(info, now))
     match outcome:
         case Outcome.ERROR:
-            return [*reasons[:1], f"try again with: bits resume {job_id}; give up with: bits cancel {job_id}"]
+            error = info["error"]
+            is_lost = error is not None and error["hresult"] == codes.BG_E_LOCAL_FILE_CHANGED  # for every attempt
+            again = "" if is_lost else f"try again with: bits resume {job_id}; "
+            return [*reasons[:1], f"{again}give up with: bits cancel {job_id}"]
         case Outcome.CANCELLED:
             return [f"job {job_id} was cancelled"]
         case Outcome.TIMEOUT:
