@@ -30,4 +30,4 @@ def test_a_success_of_an_attack_is_said() -> None:
     assert "0 successes in 7 tries of 1 tests" in lines[0]
     assert "1 of 2 tests FAILED" in lines[1]
     assert "NOT TRIED" in lines[2]
-    assert "not yet, comes with uploads" in lines[3]
+    assert "not yet, comes with the dashboard" in lines[25]

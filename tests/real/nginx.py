@@ -28,12 +28,17 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    server {{ listen 127.0.0.1:{port}; }}
+    client_max_body_size 0;
+    server {{
+        listen 127.0.0.1:{port};
+        location /dav/ {{ dav_methods PUT; }}
+    }}
     server {{
         listen 127.0.0.1:{tls_port} ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         ssl_protocols {tls_protocols};
+        location /dav/ {{ dav_methods PUT; }}
     }}
 }}
 """
@@ -75,7 +80,7 @@ class Certificates:
 
 
 class Nginx:
-    """A running nginx that serves `root`; both its ports are answered from the same files."""
+    """A running nginx that serves `root` and takes files by PUT below `/dav/`; both ports have the same files."""
 
     def __init__(
         self,
@@ -113,6 +118,11 @@ class Nginx:
             stderr=subprocess.DEVNULL,
         )
         self._wait()
+
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        return self._process.pid
 
     def url(self, path: str, *, tls: bool = False, host: str = "localhost") -> str:
         """URL of a file below the root: `url("/file")`."""

@@ -267,7 +267,7 @@ def test_a_reply_file_that_cannot_be_is_refused(
 
 
 def with_reply(running: Service, job: com.IBackgroundCopyJob2, content: bytes, *, is_published: bool) -> None:
-    """Make the job TRANSFERRED and its reply be there, which no server can yet: in the store, between two runs."""
+    """Make the job TRANSFERRED and its reply be there: in the store, between two runs."""
     job_id, name = job.GetId(), Path(job.GetReplyFileName() or "")
     temporary = name.with_name(".BIT0a1b2c3d.tmp")
     path = name if is_published else temporary
@@ -284,8 +284,8 @@ def with_reply(running: Service, job: com.IBackgroundCopyJob2, content: bytes, *
         before = store.job(job_id)
         reply = file_of(before)
         assert reply is not None
-        kept = None if is_published else made
-        reply = replace(reply, size_bytes=len(content), is_published=is_published, temporary=kept)
+        kept, published = (None, replace(made, name=name.name)) if is_published else (made, None)
+        reply = replace(reply, size_bytes=len(content), is_published=is_published, temporary=kept, published=published)
         files = tuple(replace(one, is_transferred=True) for one in before.files)
         after = replace(before, state=JobState.TRANSFERRED, transferred_at=1.0, reply=reply, files=files)
         store.commit([SaveJob(before=before, after=after)])

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real.compromised.liar import LIES
+from tests.real.compromised.liar import LIES, UPLOAD_LIES
 
-from openbits import BitsError, JobState, Outcome, TokenFlags
+from openbits import BitsError, JobState, JobType, Outcome, TokenFlags
 from openbits.identity import landlock
 
 pytestmark = pytest.mark.root
@@ -160,6 +160,34 @@ def test_a_network_worker_that_lies_to_the_manager_harms_its_own_job_alone(
         job.add_file(f"http://127.0.0.1/{lie}", open_tmp_path / "file")
         job.resume()
         assert "network worker" in eventually(lambda: job.error)["message"]
+
+
+@pytest.mark.parametrize("lie", UPLOAD_LIES)
+@pytest.mark.parametrize("kind", [JobType.UPLOAD, JobType.UPLOAD_REPLY])
+def test_a_network_worker_that_lies_about_an_upload_harms_its_own_job_alone(
+    kind: JobType, lie: str, lied_to: Any, open_tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    """Nobody else talks to the server, so a session that could be is believed; what cannot be is an error."""
+    (open_tmp_path / "file").write_bytes(b"x")
+    with lied_to.client() as client:
+        job = client.create_job("lies", type=kind)
+        job.add_file(f"http://127.0.0.1/{lie}", open_tmp_path / "file")
+        job.resume()
+        eventually(lambda: job.error or job.state is JobState.TRANSFERRED)
+        job.cancel()
+
+
+def test_a_network_worker_with_sessions_without_end_harms_its_own_job_alone(
+    lied_to: Any, open_tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    (open_tmp_path / "file").write_bytes(b"x")
+    with lied_to.client() as client:
+        job = client.create_job("floods", type=JobType.UPLOAD)
+        job.add_file("http://127.0.0.1/acknowledgements", open_tmp_path / "file")
+        job.resume()
+        eventually(lambda: job.state is JobState.TRANSFERRING)
+        job.cancel()
+        assert job.state is JobState.CANCELLED
 
 
 @pytest.mark.parametrize(

@@ -390,17 +390,6 @@ def test_a_destination_that_cannot_be_used_is_an_error_after_resume(
     assert job.error["protocol"] == "file"
 
 
-@pytest.mark.parametrize("remote", ["https://example.org/x", "http://127.0.0.1:1/x"])
-def test_an_upload_to_a_web_server_says_that_it_cannot_be_done(
-    remote: str, service: Service, owner: User, private_folder: PrivateFolder
-) -> None:
-    source = give(private_folder(owner) / "source", owner)
-    job = stories.create(service, owner, [(remote, source)], type=JobType.UPLOAD)
-    job.reaches("error")
-    assert job.code == ("error", codes.E_NOTIMPL, "general_transport")
-    assert "upload protocol" in job.error["message"]
-
-
 def test_a_reply_cannot_come_from_a_file(service: Service, owner: User, private_folder: PrivateFolder) -> None:
     source = give(private_folder(owner) / "source", owner)
     with pytest.raises(BitsError) as refused:

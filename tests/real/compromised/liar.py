@@ -13,7 +13,8 @@ from openbits.channel import Message
 _WAY: Message = {"headers": "", "peer": "", "remote_name": ""}
 _VERSION: Message = {"size_bytes": 1, "etag": None, "last_modified": None, "media_type": None}
 _CONNECTED: Message = {"event": "connected", **_VERSION, "offset": 0, "note": "", **_WAY}
-_FAILED: Message = {"event": "failed", "hresult": 0x80072EE2, "context": "remote_file", "detail": "", **_WAY}
+_KIND: Message = {"hresult": 0x80072EE2, "context": "remote_file", "is_transient": False, "is_fatal": False}
+_FAILED: Message = {"event": "failed", "detail": "", **_KIND, **_WAY}
 _PROGRESSED: Message = {"event": "progressed", "transferred_bytes": 1, "durable_bytes": 1}
 
 LIES: dict[str, Message] = {
@@ -28,6 +29,34 @@ LIES: dict[str, Message] = {
     "no-event": {"event": "done"},
     "no-transfer": {"event": "phase", "text": "x", "transfer": None},
 }
+
+_SESSION: Message = {
+    "session_id": "{1}",
+    "host": "",
+    "fallback_seconds": None,
+    "host_failed_at": None,
+    "is_received": False,
+    "reply_url": "",
+}
+_KNOWN: Message = {"event": "acknowledged", "note": "", "headers": "", "peer": "", "session": _SESSION}
+_RECEIVED: Message = {**_KNOWN, "session": {**_SESSION, "is_received": True}, "acknowledged_bytes": 1}
+_WHOLE: Message = {"event": "transferred", "size_bytes": 1, "modified_at": None}
+
+UPLOAD_LIES: dict[str, list[Message]] = {
+    "more-than-the-file": [{**_KNOWN, "acknowledged_bytes": 2**63 - 1}, {**_WHOLE, "size_bytes": 2**63 - 1}],
+    "less-than-a-byte": [{**_KNOWN, "acknowledged_bytes": -1}],
+    "session-of-a-kilobyte": [{**_KNOWN, "session": {**_SESSION, "session_id": "x" * 1024}, "acknowledged_bytes": 0}],
+    "session-of-two-lines": [{**_KNOWN, "session": {**_SESSION, "session_id": "a\nb"}, "acknowledged_bytes": 0}],
+    "host-with-a-path": [{**_KNOWN, "session": {**_SESSION, "host": "a/b"}, "acknowledged_bytes": 0}],
+    "reply-of-this-machine": [{**_RECEIVED, "session": {**_RECEIVED["session"], "reply_url": "file:///etc/passwd"}}],
+    "whole-without-a-session": [_WHOLE],
+    "whole-and-then-not": [_RECEIVED, _WHOLE, {**_KNOWN, "acknowledged_bytes": 0}, {**_KNOWN, "acknowledged_bytes": 0}],
+    "whole-twice": [_RECEIVED, _WHOLE, _WHOLE, _RECEIVED],
+    "parts-of-an-upload": [_CONNECTED, {"event": "filled", "ranges": [[0, 1]], "transferred_bytes": 1}],
+    "begun-again": [_CONNECTED, {"event": "restarted", "reason": "", "hresult": 0}, _PROGRESSED, _WHOLE],
+    "no-session-at-all": [_RECEIVED, {**_KNOWN, "session": None, "acknowledged_bytes": 1}, _WHOLE],
+}
+"""Of an upload, one after the other; the form of some is right."""
 
 _THOUSAND = 1000
 
@@ -46,7 +75,15 @@ def _questions() -> Iterator[Message]:
         yield {"event": "certificate", "number": number, "server": "a:1", "certificate": shown, "chain": []}
 
 
+def _acknowledgements() -> Iterator[Message]:
+    """Ever another session, each with a note as long as it may be."""
+    for number in itertools.count(1):
+        session = {**_SESSION, "session_id": f"{{{number}}}"}
+        yield {**_KNOWN, "session": session, "acknowledged_bytes": 0, "note": "x" * 20_000}
+
+
 FLOODS = {
+    "acknowledgements": _acknowledgements,
     "phases": lambda: itertools.repeat({"event": "phase", "text": "x"}),
     "parts": _parts,
     "questions": _questions,
@@ -68,5 +105,5 @@ def run(control: socket.socket) -> None:
 
 def _lie(control: socket.socket, order: Any) -> None:
     name = urlsplit(order["url"]).path[1:]
-    for lie in FLOODS[name]() if name in FLOODS else [LIES[name]]:
+    for lie in FLOODS[name]() if name in FLOODS else UPLOAD_LIES.get(name) or [LIES[name]]:
         channel.send(control, {"transfer": order["transfer"], **lie})
