@@ -37,6 +37,7 @@ class Defect:
     tests: tuple[str, ...]
 
 
+_ABANDONING = "tests/core/test_abandoning.py"
 _PUBLISH = "tests/identity/test_paths_publish.py"
 _TEMPORARY = "tests/identity/test_paths_temporary.py"
 _CONFINEMENT = "tests/real/test_worker_confinement.py"
@@ -54,6 +55,11 @@ _PARTS = "tests/transfer/test_parts.py"
 _SYNCING = "tests/transfer/test_syncing.py"
 _LADDER = "tests/transfer/test_auth_ladder.py"
 _MATRIX = "tests/transfer/test_credential_matrix.py"
+_SERVER = "tests/server/test_app.py"
+_SESSIONS = "tests/server/test_sessions.py"
+_COMPLETION = "tests/server/test_completion.py"
+_POWER_CUT = "tests/server/test_power_cut.py"
+_UPLOADS = "tests/transfer/test_worker_uploads.py"
 
 DEFECTS: tuple[Defect, ...] = (
     Defect(
@@ -447,15 +453,15 @@ DEFECTS: tuple[Defect, ...] = (
     ),
     Defect(
         "what is to be known of a download is not told",
-        "transfer/saving.py",
+        "transfer/way.py",
         "said = [self.note, *route.notes, note, *lost]",
         "said = [self.note, *route.notes, *lost]",
         ("tests/transfer/test_worker_faults.py::test_8_a_refused_head_is_no_failure_and_not_asked_again",),
     ),
     Defect(
         "connections of one job used for another",
-        "transfer/worker.py",
-        'job=key.partition(":")[0],',
+        "transfer/messages.py",
+        'job=str(message["transfer"]).partition(":")[0],',
         'job="",',
         ("tests/transfer/test_connections.py::test_sessions_are_resumed_within_a_job_and_within_a_job_alone",),
     ),
@@ -562,9 +568,30 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         "secrets of a final job are kept",
         "core/moves.py",
-        "        secrets=() if state.is_final else job.secrets,\n",
+        "        secrets=job.secrets if abandoning.keeps_secrets(job, state) else (),\n",
         "",
         ("tests/core/test_secrets.py::test_cancel_and_complete_erase_them_also_while_temporaries_are_left",),
+    ),
+    Defect(
+        "secrets of an upload that was given up outlive its session",
+        "core/news.py",
+        "with_file(job, event.file_index, session=None), secrets=())",
+        "with_file(job, event.file_index, session=None))",
+        (f"{_ABANDONING}::test_open21_what_was_entrusted_is_erased_with_the_session",),
+    ),
+    Defect(
+        "a restart forgets to tell a server that an upload was given up",
+        "core/lifecycle.py",
+        "(after.state is not job.state or is_restart) and abandoning",
+        "after.state is not job.state and abandoning",
+        (f"{_ABANDONING}::test_open21_a_restart_goes_on_with_telling",),
+    ),
+    Defect(
+        "servers of any number of cancelled uploads are told, and each is a row that no limit counts",
+        "service/abandoned.py",
+        "is_one_too_many = len(jobs) >= MOST",
+        "is_one_too_many = False",
+        ("tests/real/test_upload_cancel.py::test_nobody_fills_the_store_with_jobs_that_no_limit_counts",),
     ),
     Defect(
         "proof of who asks is sent to the server of a redirect",
@@ -717,6 +744,123 @@ DEFECTS: tuple[Defect, ...] = (
         "        entrusting.check(job, file)\n",
         "",
         (f"{_CERTIFICATES}::test_the_helper_cannot_use_the_owners_key_and_nothing_is_connected",),
+    ),
+    Defect(
+        "a fragment that overlaps writes stored bytes again",
+        "server/fragments.py",
+        "    skip = min(facts.next_offset - facts.fragment.first, facts.body_length)\n",
+        "    skip = 0\n",
+        (f"{_SESSIONS}::test_f6_d14_stored_bytes_are_never_rewritten",),
+    ),
+    Defect(
+        "the final fragment is acknowledged before its bytes are on the disk",
+        "server/sessions.py",
+        "                await self._sync(entry)\n",
+        "                await self._entries.open_file(entry)\n",
+        (f"{_POWER_CUT}::test_s6_what_the_final_ack_has_told_is_there_after_a_power_cut",),
+    ),
+    Defect(
+        "the final fragment is acknowledged before the record of it is on the disk",
+        "server/completion.py",
+        "await self._save(entry, is_durable=True, stage=Stage.WAIT_FOR_CLOSE",
+        "await self._save(entry, is_durable=False, stage=Stage.WAIT_FOR_CLOSE",
+        (f"{_POWER_CUT}::test_s6_what_the_final_ack_has_told_is_there_after_a_power_cut",),
+    ),
+    Defect(
+        "bytes that were not synced count after a start of the machine",
+        "server/store.py",
+        'connection.execute("UPDATE sessions SET offset = durable WHERE offset > durable")',
+        "pass",
+        ("tests/server/test_store.py::test_s6_after_a_start_of_the_machine_what_was_synced_counts",),
+    ),
+    Defect(
+        "an upload that was cancelled is published when its application answers",
+        "server/completion.py",
+        "        if entry.is_ended:  # cancelled meanwhile: nobody wants the answer\n",
+        "        if False:\n",
+        (
+            f"{_COMPLETION}::test_s5_3_cancel_during_the_notification_does_not_wait_and_drops_the_answer",
+            f"{_COMPLETION}::test_s5_3_cancel_while_the_answer_is_being_recorded_drops_it_too",
+        ),
+    ),
+    Defect(
+        "an upload replaces a file that came after its session",
+        "server/storage.py",
+        "                    _check_replacing(path, existing, allow_overwrites=allow_overwrites)\n",
+        "",
+        (f"{_SESSIONS}::test_two_sessions_for_one_name_the_first_to_commit_wins",),
+    ),
+    Defect(
+        "a symlink below the root leads an upload out of it",
+        "server/storage.py",
+        "descriptor = self._opener(bytes(path.parent),",
+        "descriptor = os.open(bytes(path.parent),",
+        ("tests/server/test_storage.py::test_a_destination_is_refused_before_anything_is_created",),
+    ),
+    Defect(
+        "what was uploaded can be executed",
+        "server/storage.py",
+        "os.fchmod(request, mode & _PUBLIC_BITS)",
+        "os.fchmod(request, mode)",
+        ("tests/server/test_storage.py::test_s13_published_files_are_never_executable",),
+    ),
+    Defect(
+        "whoever knows the id of a session has it",
+        "server/session.py",
+        "(session.directory, session.user, session.fingerprint) == (directory.url_path, user.name, user.fingerprint)",
+        "session.directory == directory.url_path",
+        (
+            "tests/server/test_session_stages.py::test_d8_anything_else_may_not",
+            f"{_SERVER}::test_step_10_the_session_of_another_user_is_unknown",
+        ),
+    ),
+    Defect(
+        "the upload server takes passwords in the clear",
+        "server/access.py",
+        "return request.is_secure or self._takes_plain_passwords",
+        "return True",
+        (f"{_SERVER}::test_passwords_are_not_taken_without_tls_unless_a_setting_says_so",),
+    ),
+    Defect(
+        "an upload is over when its server claims more bytes than there are",
+        "transfer/upload.py",
+        'raise BadAnswerError(f"{Header.RECEIVED} {received} is beyond the file of {size} bytes")',
+        "received = size",
+        ("tests/transfer/test_upload.py::test_7_2_what_is_no_byte_of_the_file_is_invalid",),
+    ),
+    Defect(
+        "a file that changes while it is sent arrives as a mix of two",
+        "transfer/upload_source.py",
+        "if (seen.size_bytes, seen.last_modified) != (known.size_bytes, known.last_modified):",
+        "if False:",
+        (
+            f"{_UPLOADS}::test_7_1_a_file_that_changes_while_it_is_sent",
+            f"{_UPLOADS}::test_9_3_a_file_that_is_not_the_one_that_the_job_has_begun_with",
+        ),
+    ),
+    Defect(
+        "credentials go to whatever host an upload server names",
+        "transfer/upload_hosts.py",
+        '    if origin.scheme == "https":\n        return True\n    mine,',
+        "    return True\n    mine,",
+        (
+            "tests/transfer/test_upload_hosts.py::test_d27_who_may_know_who_we_are",
+            f"{_UPLOADS}::test_d27_the_job_proves_itself_to_another_host_only_where_that_is_safe",
+        ),
+    ),
+    Defect(
+        "bytes are sent under a session that is not in the store",
+        "transfer/upload_http.py",
+        "if session is not None and session.session_id != self._session_id:",
+        "if False:",
+        ("tests/transfer/test_upload_kept.py::test_a_worker_waits_until_a_new_session_is_kept",),
+    ),
+    Defect(
+        "the reply to an upload over https comes in the clear",
+        "core/uploading.py",
+        "return is_kept and not (is_downgrade and",
+        "return is_kept or (is_downgrade and",
+        ("tests/core/test_uploading.py::test_section_8_3_replies_are_of_the_web_and_never_worse_protected",),
     ),
 )
 """The rows; `old` is copied from the sources, so a row whose place has changed says so in the tests."""

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from tests.real.conftest import Person
 
-from openbits import BitsError, Client, Job, Priority, TokenFlags
+from openbits import BitsError, Client, Job, JobType, Priority, TokenFlags
 
 SERVER_UNAVAILABLE = 0x800706BA
 NOT_FOUND = 0x80200001
@@ -168,9 +168,9 @@ class _Player:
 
     # -- verbs --------------------------------------------------------------------------------------------------------
 
-    def _create(self, name: str) -> str:
+    def _create(self, name: str, kind: str = "download") -> str:
         assert self._client is not None
-        self._jobs[name] = self._client.create_job(name)
+        self._jobs[name] = self._client.create_job(name, type=JobType[kind.upper()])
         return str(self._jobs[name].id)
 
     def _open(self, name: str, job_id: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from tests.campaigns.actors import PASSWORD, Act, Actor, Answer, Taken
 from tests.campaigns.board import Board
+from tests.campaigns.inbox import Inbox
 from tests.campaigns.ledger import Entry
 from tests.campaigns.oracle import Oracle, lasting
 from tests.campaigns.pages import Pages
@@ -88,9 +89,9 @@ class Campaign:
         common.mkdir()
         common.chmod(0o1777)
         self.actors = {owner.uid: Actor(owner, str(service.socket), helper.name) for owner in owners}
-        self.pages = Pages()
-        self.work = Workload(self.random, self.pages, helper.uid, folders, common)
-        self.oracle = Oracle(service, self.pages, [*folders.values(), common])
+        self.pages, self.inbox = Pages(), Inbox()
+        self.work = Workload(self.random, self.pages, self.inbox, helper.uid, folders, common)
+        self.oracle = Oracle(service, self.pages, self.inbox, [*folders.values(), common])
         self.rounds: list[Round] = []
         self.codes: Counter[str] = Counter()
         self.recoveries: list[float] = []
@@ -221,6 +222,9 @@ class Campaign:
             for path, target in entry.files.items():
                 path.unlink(missing_ok=True)
                 self.pages.forget(target)
+                self.inbox.forget_file(target)
+            if entry.reply_path is not None:
+                entry.reply_path.unlink(missing_ok=True)
 
     # -- beginning and end --------------------------------------------------------------------------------------------
 
@@ -229,9 +233,9 @@ class Campaign:
         first, second, last = self.actors
         plans = {uid: self.work.for_user(uid, "new") for uid in self.actors}
         parts = {
-            first: ["help", "change", "finish", "pause"],
-            second: ["turn", "tell", "copy", "cancel"],
-            last: ["swap", "seek", "straight", "leave"],
+            first: ["help", "change", "finish", "pause", "send"],
+            second: ["turn", "tell", "copy", "cancel", "ask"],
+            last: ["swap", "seek", "straight", "forsake", "leave"],
         }
         for uid, kinds in parts.items():
             plans[uid] += [act for kind in kinds for act in self.work.for_user(uid, kind)]
@@ -286,6 +290,7 @@ class Campaign:
         for actor in self.actors.values():
             actor.close()
         self.pages.server.close()
+        self.inbox.close()
 
 
 def _shown(answer: Answer) -> str:

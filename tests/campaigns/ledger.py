@@ -21,6 +21,8 @@ class Entry:
     name: str
     uid: int
     helper_uid: int | None
+    kind: str = "download"
+    """Of an upload the paths of its files are those that are read."""
     job_id: str | None = None
     is_doubtful: bool = True
     """Its creation was not answered: it may be there or not."""
@@ -41,6 +43,13 @@ class Entry:
     is_whole: bool = False
     """Complete said that every file is there."""
     story: list[str] = field(default_factory=list)
+
+    @property
+    def reply_path(self) -> Path | None:
+        """Where the reply goes if nobody says otherwise."""
+        if self.kind != "upload_reply" or self.job_id is None or not self.files:
+            return None
+        return next(iter(self.files)).with_name(f"BIT-{self.job_id}.reply")
 
     def may_be(self, name: str) -> bool:
         """True if a property may be switched on."""

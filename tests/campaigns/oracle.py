@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tests.campaigns.actors import Taken
+from tests.campaigns.inbox import REPLY, Inbox
 from tests.campaigns.ledger import Entry
 from tests.campaigns.pages import local
 from tests.real.conftest import Service
@@ -21,7 +22,7 @@ from tests.real.versions import Versions
 
 from openbits import BitsError, Client
 from openbits.api.wire import EventInfo, JobInfo
-from openbits.core.model import File, Job
+from openbits.core.model import File, Job, ReplyFile
 from openbits.core.transitions import LEGAL
 from openbits.store import codec
 
@@ -101,9 +102,10 @@ def stored_jobs(service: Service) -> list[Job]:
 class Oracle:
     """Looks at everything after a round."""
 
-    def __init__(self, service: Service, versions: Versions, folders: list[Path]) -> None:
+    def __init__(self, service: Service, versions: Versions, inbox: Inbox, folders: list[Path]) -> None:
         self.service = service
         self.versions = versions
+        self.inbox = inbox
         self.folders = folders
         self.history = History(service)
         self.taken: dict[str, list[Taken]] = {}
@@ -117,7 +119,8 @@ class Oracle:
         problems += self.history.read_on()
         for entry in entries:
             problems += self._entry_end(entry)
-            problems += self._final_files(entry)
+            problems += self._final_files(entry) if entry.kind == "download" else self._sent_files(entry)
+            problems += self._reply(entry)
         problems += lasting(lambda: self._store(entries))
         problems += lasting(lambda: self._undelivered(entries))
         problems += self._notices(entries, collect)
@@ -218,6 +221,36 @@ class Oracle:
             if not entry.was_completed:
                 yield f"{path} is published and nobody completed {entry.name} (P5)"
 
+    def _sent_files(self, entry: Entry) -> Problems:
+        """What is at the server is the local file, received once.
+
+        The server gets a session anew only if nobody was told of the former one: then that one got nothing.
+        """
+        for path, target in entry.files.items():
+            sent, sessions = self.inbox.files.get(target), self.inbox.received.get(target, set())
+            if sent is not None and sent != path.read_bytes():
+                yield f"{entry.name}: the server has {len(sent)} bytes of {path} that are others (P2)"
+            if len(sessions) > 1:
+                yield f"{entry.name}: the server has received {path} in {len(sessions)} sessions"
+            if entry.is_whole and sent is None:
+                yield f"{entry.name} is complete and the server has no {target} (P3)"
+
+    def _reply(self, entry: Entry) -> Problems:
+        """The reply is whole, and where only its identity could put it."""
+        place = entry.reply_path
+        if place is None:
+            return
+        if not place.exists():
+            if entry.is_whole:
+                yield f"{entry.name} is complete and {place} is missing (P3)"
+            return
+        if place.read_bytes() != REPLY:
+            yield f"{place} is not the reply (P2)"
+        if (uid := place.stat().st_uid) not in entry.makers:
+            yield f"{place} belongs to {uid}, possible were {entry.makers} (P7)"
+        if not entry.was_completed:
+            yield f"{place} is published and nobody completed {entry.name} (P5)"
+
     def versions_of(self, target: str) -> list[bytes]:
         """What a local file may be."""
         return [local(target, body) for body in self.versions.bodies[target]]
@@ -239,7 +272,7 @@ class Oracle:
         known = set()
         for job in jobs:
             known |= {leftover.temporary.name for leftover in job.leftovers}
-            for file in job.files:
+            for file in job.every_file:
                 if file.temporary is not None:
                     known.add(file.temporary.name)
                     if not job.state.is_final and not job.is_completing:
@@ -268,7 +301,15 @@ class Oracle:
         count = file.transferred_bytes
         if len(body) < count:
             yield f"{where} has {len(body)} bytes, its row counts {count} (P3)"
-        if count and file.validators.etag is not None:
+        yield from self._counted(file, body, where)
+
+    def _counted(self, file: File, body: bytes, where: str) -> Problems:
+        """What the row counts is of the version it names."""
+        count = file.transferred_bytes
+        if isinstance(file, ReplyFile):
+            if body[:count] != REPLY[:count]:
+                yield f"{where}: its {count} bytes are not of the reply (P2)"
+        elif count and file.validators.etag is not None:
             target, tag = "/" + file.remote_name.rpartition("/")[2], file.validators.etag
             version = self.versions_of(target)[int(tag.strip('"')) - 1]
             for part in file.filled:

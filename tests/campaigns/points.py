@@ -1,4 +1,4 @@
-"""The failpoints: which program passes each, what makes it do so, and what must hold when it dies there.
+"""The failpoints of the service: which program passes each, what makes it do so, and what must hold when it dies there.
 
 `test_points` holds the table against the sources and against a tour of the running service.
 """
@@ -72,6 +72,9 @@ POINTS: Mapping[str, Point] = {
     "transfer.part-heard": Point("manager", "seek", "parts that the row does not count are fetched again"),
     "transfer.restart-heard": Point("manager", "change", "the bytes are those of the version that the row names"),
     "transfer.end-heard": Point("manager", "new", "the file is moved again from its checkpoint"),
+    "upload.acknowledged-heard": Point("manager", "send", "the server says how much it has, under the same session"),
+    "upload.received": Point("manager", "send", "the row says so: nothing is sent again, the session is closed"),
+    "reply.whole": Point("manager", "ask", "the row says so: the reply is not asked for again"),
     # manager: publishing, removing, answering, notices
     "complete.renamed": Point("manager", "finish", "the row lags behind the name: publishing finds its own file"),
     "complete.row-written": Point("manager", "finish", "the other files are published by the next start"),
@@ -79,6 +82,7 @@ POINTS: Mapping[str, Point] = {
     "complete.ended": Point("manager", "finish", "the job is ACKNOWLEDGED, the caller was not told"),
     "remove.unlinked": Point("manager", "cancel", "the tombstone is swept; a missing name is success"),
     "remove.row-written": Point("manager", "cancel", "the job is gone, the caller was not told"),
+    "abandoned.told": Point("manager", "forsake", "the server of the upload is told again, and knows nothing of it"),
     "close.answering": Point("manager", "cancel", "the job is over, the caller was not told"),
     "notice.due": Point("manager", "finish", "the notice is delivered to the next subscriber"),
     "notice.queued": Point("manager", "finish", "the notice is delivered again"),
@@ -105,6 +109,8 @@ POINTS: Mapping[str, Point] = {
     "worker.restarted": Point("worker", "change", "the bytes are those of the version that the row names"),
     "worker.durable": Point("worker", "new", "more is on the disk than the row says"),
     "worker.progress-told": Point("worker", "new", "the row says what is on the disk, or less"),
+    "worker.acknowledged": Point("worker", "send", "the server has more than the row says, and tells the next worker"),
+    "worker.acknowledged-told": Point("worker", "send", "the row says what the server has, or less"),
     "worker.part-durable": Point("worker", "seek", "more is on the disk than the row says"),
     "worker.part-told": Point("worker", "seek", "the row says what is on the disk, or less"),
     "worker.transferred": Point("worker", "new", "the file is moved again from its checkpoint"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaigns.actors import Act
+from tests.campaigns.inbox import SIZE, Inbox
 from tests.campaigns.ledger import Entry
 from tests.campaigns.pages import PARTS, Pages
 
@@ -28,6 +29,7 @@ class Workload:
 
     random: random.Random
     pages: Pages
+    inbox: Inbox
     helper_uid: int
     folders: dict[int, Path]
     """Private folder of each uid."""
@@ -213,6 +215,48 @@ class Workload:
         end = Act(self.random.choice(["complete", "complete", "cancel"]), name)
         return [*start, Act("await", name, {"states": DONE, "seconds": 1.0}), end]
 
+    def _upload(self, uid: int, kind: str) -> list[Act]:
+        """A new upload to the inbox, running; its file and the reply are in the folder of its local-file identity."""
+        name, flags = f"job-{next(self.numbers)}", self.random.choice([0, 0, 1, 2, 3])
+        maker = self.helper_uid if flags & 1 else uid
+        helper_uid = self.helper_uid if flags else None
+        self.entries.append(Entry(name=name, uid=uid, helper_uid=helper_uid, kind=kind))
+        target = f"/{self.random.choice(['fast', 'slow'])}-{next(self.numbers)}"
+        folder = self.folders[maker]
+        source = folder / target[1:]
+        source.write_bytes(self.random.randbytes(SIZE))
+        os.chown(source, *(folder.stat().st_uid, folder.stat().st_gid))
+        source.chmod(0o600)
+        acts = [Act("create", name, {"kind": kind})]
+        acts.append(Act("set", name, {"minimum_retry_delay_seconds": 5, "priority": "foreground"}))
+        acts += [Act("help", name), Act("flags", name, {"flags": flags})] if flags else []
+        acts.append(Act("add", name, {"files": [(self.inbox.url(target), str(source))]}))
+        acts += [Act("notify", name)] if self.random.random() < 0.7 else []
+        return [*acts, Act("resume", name)]
+
+    def send(self, uid: int) -> list[Act]:
+        """A file goes to a server."""
+        start = self._upload(uid, "upload")
+        name = start[0].job
+        return [*start, Act("await", name, {"states": DONE, "seconds": 3.0}), Act("complete", name)]
+
+    def ask(self, uid: int) -> list[Act]:
+        """The same, and the answer comes back."""
+        start = self._upload(uid, "upload_reply")
+        name = start[0].job
+        return [*start, Act("await", name, {"states": DONE, "seconds": 3.0}), Act("complete", name)]
+
+    def forsake(self, uid: int) -> list[Act]:
+        """Given up half-way: the server is told."""
+        acts = self._upload(uid, self.random.choice(["upload", "upload_reply"]))
+        name = acts[0].job
+        number = next(number for number, act in enumerate(acts) if act.verb == "add")
+        ((url, path),) = acts[number].arguments["files"]
+        slow = (url.replace("/fast-", "/slow-"), path)
+        acts[number] = Act("add", name, {"files": [slow]})
+        saved = {"states": DONE, "seconds": 2.0, "saved_bytes": 1}
+        return [*acts, Act("await", name, saved), Act("cancel", name)]
+
     def cancel(self, uid: int) -> list[Act]:
         """Begun and given up."""
         start = self.start(uid, pace="slow")
@@ -261,11 +305,14 @@ KINDS: dict[str, Callable[[Workload, int], list[Act]]] = {
     "seek": Workload.seek,
     "many": Workload.many,
     "straight": Workload.straight,
+    "send": Workload.send,
+    "ask": Workload.ask,
+    "forsake": Workload.forsake,
     "cancel": Workload.cancel,
     "leave": Workload.leave,
     "die": Workload.die,
     "touch": Workload.touch,
 }
-_HTTP = ["parts", "seek", "many", "straight"]
+_HTTP = ["parts", "seek", "many", "straight", "send", "ask", "forsake"]
 MIXED = ["new", "help", "finish", "copy", "tell", "pause", "change", "turn", "swap", "cancel", *_HTTP, *["touch"] * 9]
 CLOSING = ["touch", "leave"]
