@@ -14,6 +14,7 @@ FILES: Final = {
     "args": "tests/real/test_com_arguments.py",
     "states": "tests/real/test_com_states.py",
     "versions": "tests/real/test_com_versions.py",
+    "uploads": "tests/real/test_uploads.py",
     "http": "tests/real/test_com_http_options.py",
     "parts": "tests/real/test_file_parts.py",
     "names": "tests/real/test_remote_names.py",
@@ -128,7 +129,7 @@ IBackgroundCopyJob2.GetReplyProgress
     S_OK  upload-reply  =>  versions::test_the_reply_file_is_named_or_generated
     E_NOTIMPL  other types  =>  state
 IBackgroundCopyJob2.GetReplyData
-    S_OK  TRANSFERRED, and ACKNOWLEDGED while the interface is held (OPEN-23)  =>  versions::test_the_reply_is_read_by_a_broker_and_given_as_data
+    S_OK  TRANSFERRED, and ACKNOWLEDGED while the interface is held (OPEN-23)  =>  uploads::test_the_reply_is_there_before_complete_and_its_file_after
     BG_E_INVALID_STATE  before TRANSFERRED  =>  versions::test_the_reply_file_is_named_or_generated
     BG_E_TOO_LARGE  reply above 1 MiB  =>  versions::test_a_reply_above_one_mebibyte_is_read_from_its_file
     E_NOTIMPL  other types  =>  state
@@ -136,7 +137,7 @@ IBackgroundCopyJob2.SetReplyFileName
     S_OK  upload-reply; NULL: generated  =>  versions::test_the_reply_file_is_named_or_generated
     E_INVALIDARG  invalid or too long  =>  versions::test_a_reply_file_that_cannot_be_is_refused
     E_ACCESSDENIED  directory not writable  =>  versions::test_a_reply_file_that_cannot_be_is_refused
-    BG_E_INVALID_STATE  the reply download began; final job  =>  versions::test_the_reply_file_is_named_or_generated
+    BG_E_INVALID_STATE  the reply download began; final job  =>  uploads::test_the_reply_may_be_given_another_place_until_it_comes
     E_NOTIMPL  other types  =>  arg
 IBackgroundCopyJob2.GetReplyFileName
     S_OK  upload-reply; NULL before there is a file  =>  versions::test_the_reply_file_is_named_or_generated
