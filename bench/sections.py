@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench import measure, peers, rates, stops
+from bench import measure, peers, rates, stops, uploads
 from bench.measure import MIB, Cost, FailedError
 from bench.peers import Task
 from bench.place import Place
@@ -111,6 +111,15 @@ def limit(place: Place, _options: Options) -> Iterator[Row]:
         )
 
 
+def upload(place: Place, options: Options) -> Iterator[Row]:
+    """One large file to a server."""
+    size = min(options.size_mib, 1024) * MIB
+    _filled(place, "upload", 1, size)
+    title = f"upload of one file of {size // MIB} MiB, CPU with that of the server"
+    put = functools.partial(uploads.put, place, size)
+    yield from _both("upload", title, size, put, uploads.programs())
+
+
 SECTIONS: Final[Mapping[str, Callable[[Place, Options], Iterator[Row]]]] = {
     "large": large,
     "small": small,
@@ -119,6 +128,7 @@ SECTIONS: Final[Mapping[str, Callable[[Place, Options], Iterator[Row]]]] = {
     "ranges": ranges,
     "resume": resume,
     "limit": limit,
+    "upload": upload,
 }
 
 
