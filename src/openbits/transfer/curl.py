@@ -61,6 +61,9 @@ class Listener(Protocol):
     def connected(self, local_port: int) -> None:
         """The connection is up and the request goes out; header lines before are a proxy's, about the tunnel."""
 
+    def reconnecting(self) -> None:
+        """It was a kept one and is dead: libcurl makes another one, before a byte of an answer has come."""
+
     def header(self, line: bytes) -> int | None:
         """A header line; -1 breaks the exchange off."""
 
@@ -100,6 +103,13 @@ class Exchange:
         """The request goes out over TLS, perhaps over this kept connection; it may also be closed by now."""
         with contextlib.suppress(OSError):
             self.kept = (kept, sockets.read_bytes(kept))
+
+    def lose_connection(self) -> None:
+        """If it had a kept one, that is dead: libcurl makes another one by itself."""
+        if self.has_connection:
+            self.has_connection = False
+            self.kept = None
+            self.listener.reconnecting()
 
     def has_heard_nothing(self) -> bool:
         """True if nothing was read since the request went out over a kept connection: what comes is no answer.
@@ -228,7 +238,7 @@ class Engine:
             self._limit(handle, listener, self._throttle)
         if request.tunnel is Tunnel.OURS:
             handle.setopt(pycurl.OPENSOCKETFUNCTION, self._on_entering(exchange))
-        elif self._settings.denied or request.tunnel is Tunnel.WANTED:
+        else:
             handle.setopt(pycurl.OPENSOCKETFUNCTION, self._on_connecting(exchange))
         for option, value in self._tunnels.options(request):
             handle.setopt(option, value)
@@ -323,6 +333,7 @@ class Engine:
         """Called for each address of a server or proxy before anything is sent there: not even a handshake is."""
 
         def opened(_purpose: int, address: Any) -> object:
+            exchange.lose_connection()
             if is_in(str(address.addr[0]), self._settings.denied):
                 exchange.denied = str(address.addr[0])
                 return pycurl.SOCKET_BAD

@@ -98,6 +98,9 @@ class Probe:
         self._is_connected = True
         self._collector = HeadCollector()
 
+    def reconnecting(self) -> None:
+        """See Listener: it has no connection of before."""
+
     def header(self, line: bytes) -> int | None:
         """See Listener."""
         try:

@@ -310,6 +310,11 @@ class Flow:
         self._sent_so_far = NOTHING_SENT
         self._enter(Stage.SENDING if self._is_bringing_something else Stage.WAITING)
 
+    def reconnecting(self) -> None:
+        """See Listener. What a proxy says of the new tunnel is no answer."""
+        self._collector = HeadCollector()
+        self._enter(Stage.CONNECTING)
+
     def header(self, line: bytes) -> int | None:
         """See Listener."""
         try:

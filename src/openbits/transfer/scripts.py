@@ -197,6 +197,9 @@ class Search:
     def connected(self, local_port: int) -> None:
         """See Listener."""
 
+    def reconnecting(self) -> None:
+        """See Listener: there is no proxy."""
+
     def header(self, line: bytes) -> int | None:
         """See Listener."""
         try:
