@@ -22,7 +22,9 @@ def local(target: str, body: bytes) -> bytes:
 
 
 class Pages(Versions):
-    """`/slow…` takes more than a second, `/late…` nearly as long to begin, everything else a tenth of one."""
+    """`/calm…` takes more than three seconds, time for a checkpoint, `/slow…` more than one, `/late…` nearly as long to
+    begin, everything else a tenth of one.
+    """
 
     def __init__(self) -> None:
         super().__init__(pause_seconds=0.004)
@@ -49,7 +51,7 @@ class Pages(Versions):
 
     def pace(self, target: str) -> float:
         """See Versions."""
-        return 0.1 if target.startswith("/slow") else self.pause_seconds
+        return {"/calm": 0.25, "/slow": 0.1}.get(target[:5], self.pause_seconds)
 
     def forget(self, target: str) -> None:
         """Nobody asks for it any more."""

@@ -23,6 +23,10 @@ FEWEST, MOST = 8, 45
 DONE = ["transferred", "error", "suspended"]
 
 
+SAVED = {"slow": {"seconds": 1.0, "saved_bytes": 120_000}, "calm": {"seconds": 4.0, "saved_bytes": 450_000}}
+"""When a job is far enough, by the pace of its server; of a calm one some bytes are durable then."""
+
+
 @dataclass(slots=True)
 class Workload:
     """Users, their folders, and the jobs that are not over."""
@@ -118,24 +122,24 @@ class Workload:
         """A job with a helper, in one of the three ways."""
         return self.start(uid, flags=self.random.choice([1, 2, 3]))
 
-    def pause(self, uid: int) -> list[Act]:
+    def pause(self, uid: int, pace: str = "slow") -> list[Act]:
         """Stopped in the middle, and on again."""
-        start = self.start(uid, pace="slow")
+        start = self.start(uid, pace=pace)
         name = start[0].job
-        saved = {"states": DONE, "seconds": 1.0, "saved_bytes": 120_000}
+        saved = {"states": DONE, **SAVED[pace]}
         return [*start, Act("await", name, saved), Act("suspend", name), Act("resume", name)]
 
     def change(self, uid: int) -> list[Act]:
         """The file changes on its server while the job pauses in the middle."""
-        *start, resume = self.pause(uid)
+        *start, resume = self.pause(uid, "calm")
         files = next(act.arguments["files"] for act in start if act.verb == "add")
         return [*start, *(Act("renew", resume.job, {"url": url}) for url, _ in files), resume]
 
     def turn(self, uid: int) -> list[Act]:
         """Another identity has to go on with the bytes; both may create files in the folder."""
-        start = self.start(uid, pace="slow", flags=1, folder=self.common)
+        start = self.start(uid, pace="calm", flags=1, folder=self.common)
         name = start[0].job
-        saved = {"states": DONE, "seconds": 3.0, "saved_bytes": 200_000}  # of which some are durable
+        saved = {"states": DONE, **SAVED["calm"]}
         flags = self.random.choice([0, 2])
         wait = Act("await", name, {"states": DONE, "seconds": 3.0})
         return [*start, Act("await", name, saved), Act("flags", name, {"flags": flags}), wait]
