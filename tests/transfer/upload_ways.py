@@ -263,7 +263,7 @@ INTERRUPTED: Final = (
         name="ack-is-lost",
         told={F: [honest, ends(RESET, is_done=True), honest]},
         expected=whole(attempts=2),
-        most_bytes=3 * SIZE,
+        most_bytes=2 * SIZE,
     ),
     Row(
         rule="7.3",
