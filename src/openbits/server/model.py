@@ -12,6 +12,9 @@ from openbits.core.packets import MAX_NUMBER, Origin
 
 MEBIBYTE = 1024 * 1024
 
+MAX_SESSIONS = 10_000
+"""Of a server, unless its settings say otherwise (§11: max_sessions_total)."""
+
 
 class Notification(enum.IntEnum):
     """BITSServerNotificationType."""

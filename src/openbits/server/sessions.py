@@ -21,7 +21,17 @@ from openbits.failpoints import failpoint
 from openbits.server import cleanup, fragments
 from openbits.server.completion import Completion, Counters, Notifier, fragment_ack
 from openbits.server.entries import PATIENCE_SECONDS, RETRY_AFTER_SECONDS, STALL_SECONDS, Entries, Entry
-from openbits.server.model import Ack, Directory, Packet, RefusedError, Session, Stage, User, unknown_session
+from openbits.server.model import (
+    MAX_SESSIONS,
+    Ack,
+    Directory,
+    Packet,
+    RefusedError,
+    Session,
+    Stage,
+    User,
+    unknown_session,
+)
 from openbits.server.receiving import MAX_PIECES, PIECE_BYTES, Body, Reading, SpoolFile
 from openbits.server.session import ACTS, Act, is_expired, is_of, is_of_user
 from openbits.server.storage import Reply, Storage
@@ -33,7 +43,6 @@ FILE_NAME: Final = "sessions.db"
 """In the spool."""
 ENDING_SECONDS: Final = 10.0
 """What is not done that long after the end of the server was asked for is cut off: an application being called."""
-MAX_SESSIONS: Final = 10_000
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BUILT_IN: Final = Directory(url_path="/")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from openbits.server.model import Directory
+from openbits.server.model import MAX_SESSIONS, Directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Settings:
     """Whose X-Forwarded-Proto and X-Forwarded-For are believed."""
     metrics: Address | None = None
     log_level: str = "info"
-    max_sessions_total: int = 10_000
+    max_sessions_total: int = MAX_SESSIONS
     as_root: bool = False
     is_local: bool = False
     """True: whoever says no name is served at `localhost` and addresses alone. Any other name may be one that a web
